@@ -1,0 +1,394 @@
+"""The typed, frozen form of ``params.yaml``: parsed once at the edge, passed on section by section.
+
+Every key, its type, its range and its meaning stand in this module alone; ``params.yaml`` holds the
+values, ``params.schema.json`` is generated from here for editors.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "none"]
+DataName = Literal["digits", "mnist", "fashion_mnist", "kmnist", "cifar10", "image_folder"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class ConfigError(ValueError):
+    """A configuration that breaks a rule: one line with key, value, rule and, where there is one, the nearest valid key."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Data:
+    """Which images, and how they are split."""
+
+    name: DataName = "digits"
+    """data set; digits comes with scikit-learn and needs no network"""
+    path: Text = "data/images"
+    """image_folder only: a folder with one sub-folder per class, or with train/ and test/ folders of such"""
+    mirror: Text | None = None
+    """folder or URL tried before the public mirrors; null: the variable STUDYLINE_MIRROR, then the public ones"""
+    image_size: Annotated[int | None, Field(ge=4, le=1024)] = None
+    """pixels, height and width; null: the data set's own (28, cifar10 32, image_folder 28)"""
+    channels: Literal[1, 3] | None = None
+    """1 grey or 3 colour; null: the data set's own (1, cifar10 3, image_folder 1)"""
+    validation: Fraction = 0.1
+    """fraction of the training images held out for validation, in (0, 1)"""
+    test: Fraction = 0.2
+    """fraction held out for test where the data set has no official test images, in (0, 1)"""
+    merge: Annotated[tuple[Annotated[tuple[Whole, ...], Field(min_length=1)], ...] | None, Field(min_length=2)] = None
+    """groups of class indices, each group becoming one class, every class in exactly one; null: as they are"""
+    limit: Annotated[int | None, Field(ge=10)] = None
+    """at most this many training + validation images, and as many test images, for quick looks; null: all"""
+    seed: Seed = 0
+    """seed of the split, >= 0"""
+
+    @model_validator(mode="after")
+    def _each_class_once(self) -> Self:
+        members = [label for group in self.merge or () for label in group]
+        if len(members) != len(set(members)):
+            raise ValueError("merge must name every class once")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Pool:
+    """Pooling at the end of a convolution block."""
+
+    kind: Literal["max", "avg"] = "max"
+    """max or avg"""
+    kernel: Count = 2
+    """pixels"""
+    stride: Annotated[int | None, Field(ge=1)] = None
+    """pixels; null: the kernel"""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ConvBlock:
+    """Convolution, then batch norm, activation, pooling and dropout, each where asked for."""
+
+    out: Count
+    """output channels"""
+    kernel: Count = 3
+    """pixels, square"""
+    stride: Count = 1
+    """pixels"""
+    padding: Literal["same"] | Whole = "same"
+    """pixels of zeros on each side; same: output = input / stride rounded up, odd kernels only"""
+    batch_norm: bool | None = None
+    """null: model.batch_norm"""
+    activation: Activation | None = None
+    """null: model.activation"""
+    pool: Pool | None = None
+    """null: none"""
+    dropout: Probability | None = None
+    """probability of dropping a whole channel, in [0, 1); null: model.dropout"""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DenseBlock:
+    """Linear layer, then batch norm, activation and dropout, each where asked for."""
+
+    out: Count
+    """units"""
+    batch_norm: bool | None = None
+    """null: model.batch_norm"""
+    activation: Activation | None = None
+    """null: model.activation"""
+    dropout: Probability | None = None
+    """probability of dropping a unit, in [0, 1); null: model.dropout"""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Model:
+    """An architecture as data: convolution blocks, dense blocks, and a linear layer to the classes."""
+
+    conv: tuple[ConvBlock, ...] = ()
+    """convolution blocks, first to last; [] for a multi-layer perceptron"""
+    dense: tuple[DenseBlock, ...] = ()
+    """hidden dense blocks, first to last"""
+    flatten: Literal["all", "average"] = "all"
+    """what follows the last convolution block: all its values, or one average per channel"""
+    activation: Activation = "relu"
+    """of every block that does not name its own: relu leaky_relu elu gelu silu tanh sigmoid none"""
+    batch_norm: bool = False
+    """in every block that does not say otherwise"""
+    dropout: Probability = 0.0
+    """in every block that does not name its own, in [0, 1)"""
+    output: Literal["logits", "log_softmax", "sigmoid"] = "logits"
+    """what follows the last linear layer; nll needs log_softmax"""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Schedule:
+    """How the learning rate moves; train.lr is its peak."""
+
+    name: Literal["none", "step", "cosine", "exponential", "one_cycle", "plateau"] = "none"
+    """none step cosine exponential one_cycle plateau"""
+    step_size: Count = 5
+    """step: epochs between drops"""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """step, plateau: factor of a drop; exponential: factor per epoch; in (0, 1]"""
+    patience: Whole = 2
+    """plateau: epochs without a lower validation loss before a drop"""
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """epochs of linear rise from 0 to train.lr; one_cycle has a rise of its own"""
+
+    @model_validator(mode="after")
+    def _one_cycle_warms_up_itself(self) -> Self:
+        if self.name == "one_cycle" and self.warmup_epochs:
+            raise ValueError("warmup_epochs must be 0 with one_cycle, which has a rise of its own")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Augment:
+    """Random changes to each training image, drawn anew each epoch, on the device."""
+
+    shift: Whole = 0
+    """at most this many pixels in each direction"""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """at most this many degrees either way"""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Train:
+    """How the network is trained."""
+
+    epochs: Count = 10
+    """passes over the training images"""
+    batch_size: Count = 20
+    """images per step"""
+    loss: Literal["cross_entropy", "nll", "mse", "multi_margin"] = "cross_entropy"
+    """cross_entropy nll mse (against one-hot labels) multi_margin"""
+    label_smoothing: Probability = 0.0
+    """cross_entropy only, in [0, 1)"""
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "nadam"] = "adam"
+    """sgd adam adamw rmsprop nadam"""
+    lr: Annotated[float, Field(gt=0)] = 0.001
+    """learning rate per step, > 0"""
+    momentum: Probability = 0.0
+    """sgd and rmsprop, in [0, 1)"""
+    nesterov: bool = False
+    """sgd with momentum > 0"""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """L2 penalty; decoupled with adamw"""
+    schedule: Schedule = Schedule()
+    """how the learning rate moves"""
+    early_stopping: Annotated[int | None, Field(ge=1)] = None
+    """stop after this many epochs without a lower validation loss; null: never"""
+    keep: Literal["best", "last"] = "best"
+    """weights to keep: of the epoch with the lowest validation loss, or of the last epoch"""
+    augment: Augment = Augment()
+    """random changes to the training images"""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: mixed precision, master weights in fp32"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where there is one"""
+    threads: Count = 1
+    """CPU threads; small networks gain nothing from more"""
+    seed: Seed = 0
+    """of the initial weights, the order of the images, dropout and augmentation"""
+
+    @model_validator(mode="after")
+    def _parameters_fit_their_owner(self) -> Self:
+        if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
+            raise ValueError(f"momentum must be 0 with {self.optimizer}; it belongs to sgd and rmsprop")
+        if self.nesterov and not (self.optimizer == "sgd" and self.momentum > 0):
+            raise ValueError("nesterov needs optimizer sgd and momentum > 0")
+        if self.label_smoothing and self.loss != "cross_entropy":
+            raise ValueError(f"label_smoothing must be 0 with {self.loss}; it belongs to cross_entropy")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Evaluate:
+    """What is looked at after training; none of it changes the model."""
+
+    gallery: Annotated[int, Field(ge=0, le=400)] = 32
+    """images in each gallery (right, wrong)"""
+    samples: Annotated[int, Field(ge=0, le=100)] = 10
+    """test images whose outputs are printed class by class"""
+    tsne_images: Annotated[int, Field(ge=0, le=10_000)] = 1000
+    """test images in the t-SNE pictures; 0: none"""
+    calibration_bins: Annotated[int, Field(ge=2, le=100)] = 15
+    """bins of the reliability diagram"""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Tracking:
+    """Where MLflow records runs."""
+
+    uri: Text | None = None
+    """MLflow tracking URI; null: the variable MLFLOW_TRACKING_URI, then sqlite:///mlflow.db"""
+    experiment: Text = "studyline"
+    """MLflow experiment"""
+    required: bool = True
+    """true: stop when the store cannot be reached; false: go on without and say so"""
+    system_metrics: bool = False
+    """also record CPU, memory and GPU load"""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Study:
+    """Defaults of a hyperparameter study."""
+
+    space: Text = "cnn"
+    """search space: mlp, cnn, all, or a YAML file"""
+    trials: Count = 40
+    """trials in total"""
+    sampler: Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "qmc", "random", "grid"] = "tpe"
+    """tpe gp cmaes nsga2 nsga3 qmc random grid"""
+    pruner: Literal["none", "median", "hyperband", "wilcoxon", "asha"] = "asha"
+    """none median hyperband wilcoxon asha"""
+    seed: Seed = 0
+    """of the sampler and of the trials"""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Params:
+    """The whole of ``params.yaml``."""
+
+    data: Data = Data()
+    model: Model = Model()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    tracking: Tracking = Tracking()
+    study: Study = Study()
+
+    @model_validator(mode="after")
+    def _loss_fits_output(self) -> Self:
+        if self.train.loss == "nll" and self.model.output != "log_softmax":
+            raise ValueError(f"train.loss nll needs model.output log_softmax, got {self.model.output}")
+        return self
+
+
+_ADAPTER = TypeAdapter(Params)
+
+
+def load(path: Path | str = "params.yaml") -> Params:
+    """Read and check ``params.yaml``.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, is no YAML, or breaks a rule; one line that says which.
+    """
+    try:
+        tree = YAML(typ="safe").load(Path(path))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; run from the repository's root") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    return parse({} if tree is None else tree)
+
+
+def parse(tree: Any) -> Params:
+    """Turn plain mappings, lists and scalars into :class:`Params`; absent keys take their defaults.
+
+    Raises
+    ------
+    ConfigError
+        An unknown key, a wrong type or an impossible value.
+    """
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"params must be a mapping of sections {_keys(())}, got {tree!r}")
+    # Through JSON, where types stay strict and yet a list may fill a tuple; a YAML date becomes text, an integer key too.
+    text = json.dumps(tree, default=str)
+    tree = json.loads(text)
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, tree)) from None
+
+
+def to_tree(params: Any) -> Any:
+    """The inverse of :func:`parse`, for :class:`Params` or any section: plain dicts, lists and scalars."""
+    return TypeAdapter(type(params)).dump_python(params, mode="json")
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of ``params.yaml``, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_ADAPTER.json_schema(), "title": "studyline params.yaml"}
+
+
+def _one_line(error: ValidationError, tree: Mapping[str, Any]) -> str:
+    """The first broken rule as ``key: rule, got value``; an unknown key goes first, as it often explains the others."""
+    errors = sorted(error.errors(), key=lambda item: item["type"] != "unexpected_keyword_argument")
+    path, value = _walk(tree, errors[0]["loc"])
+    key = _dotted(path)
+    if errors[0]["type"] == "unexpected_keyword_argument":
+        return f"{key}: no such key; did you mean {_nearest(path)}?"
+    if errors[0]["type"] == "missing":
+        return f"{_dotted(errors[0]['loc'])}: this key is required"
+    rules = [_rule(item["msg"]) for item in errors if _walk(tree, item["loc"])[0] == path]
+    shown = "" if isinstance(value, Mapping) else f", got {json.dumps(value, default=str)}"
+    return f"{key or 'params'}: {' or '.join(dict.fromkeys(rules))}{shown}"
+
+
+def _rule(message: str) -> str:
+    message = message.removeprefix("Value error, ").replace("Input should", "must").replace("must be an object", "must be a mapping of keys")
+    return re.sub(r"^(Tuple|String) should have at least (\d+) (\w+).*", r"must have at least \2 \3", message)
+
+
+def _walk(tree: Any, loc: Sequence[str | int]) -> tuple[tuple[str | int, ...], Any]:
+    """The part of an error's location that is a path in the tree (pydantic adds the branches of unions), and what is there."""
+    path: list[str | int] = []
+    for step in loc:
+        try:
+            tree = tree[step]
+        except (KeyError, IndexError, TypeError):
+            break
+        path.append(step)
+    return tuple(path), tree
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    """``("model", "conv", 0, "out")`` as ``model.conv[0].out``."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+
+
+def _keys(path: Sequence[str | int]) -> list[str]:
+    """The keys that are valid inside the mapping at ``path``."""
+    definitions = _ADAPTER.json_schema()["$defs"]
+    node: dict[str, Any] = _ADAPTER.json_schema()
+    for step in (*path, None):
+        while "properties" not in node and "items" not in node:
+            if "$ref" in node:
+                node = definitions[node["$ref"].rsplit("/", 1)[-1]]
+            else:  # a union: the branch that is a mapping or a list
+                node = next(branch for branch in node["anyOf"] if branch.keys() & {"$ref", "items"})
+        if isinstance(step, str):
+            node = node["properties"][step]
+        elif isinstance(step, int):
+            node = node["items"]
+    return list(node["properties"])
+
+
+def _nearest(path: Sequence[str | int]) -> str:
+    """The valid key closest to an unknown one: the same name in another section first, then the most similar name beside it."""
+    name = str(path[-1])
+    for section in _keys(()):
+        if name in _keys((section,)):
+            return f"{section}.{name}"
+    beside = _keys(path[:-1])
+    near = difflib.get_close_matches(name, beside, n=1, cutoff=0.0)[0]
+    return _dotted((*path[:-1], near))

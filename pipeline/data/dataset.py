@@ -1,0 +1,112 @@
+"""The arrays that the rest of the pipeline works on, memory-mapped from disk.
+
+Two types keep the search blind: training and studies receive :class:`SearchData`, which holds train and
+validation only; the test split is a plain :class:`Split` that :func:`open_test` alone gives out.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import artifacts
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a model needs to know of the data it was trained on.
+
+    name : of the data set
+    classes : names, by label
+    shape : of one image, (channels, height, width)
+    mean, std : per channel, of the training images only, pixels scaled to [0, 1]
+    fingerprint : digest of all arrays (train, validation and test) and of the classes; 32 hex digits
+    split_seed : seed of the split
+    counts : images per class, by split name (train, validation, test)
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    split_seed: int
+    counts: dict[str, tuple[int, ...]]
+
+    @classmethod
+    def read(cls, folder: Path) -> DatasetInfo:
+        tree = artifacts.read_json(folder / "dataset.json")
+        for key in ("classes", "shape", "mean", "std"):
+            tree[key] = tuple(tree[key])
+        tree["counts"] = {split: tuple(counts) for split, counts in tree["counts"].items()}
+        return cls(**tree)
+
+    def write(self, folder: Path) -> None:
+        artifacts.write_json(folder / "dataset.json", asdict(self))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of one part of the data.
+
+    images : uint8 array of shape (n, channels, height, width)
+    labels : int64 array of shape (n,), each in [0, number of classes)
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def read(cls, folder: Path, name: str) -> Split:
+        """Map the arrays copy-on-write: pages are shared with every other reader, and nobody can change the file."""
+        return cls(*(np.load(folder / f"{name}_{part}.npy", mmap_mode="c") for part in ("images", "labels")))
+
+    def write(self, folder: Path, name: str) -> None:
+        for part, array in (("images", self.images), ("labels", self.labels)):
+            with artifacts.atomic_path(folder / f"{name}_{part}.npy") as temporary:
+                np.save(temporary, array)
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """All that training and studies can see of the data."""
+
+    info: DatasetInfo
+    train: Split
+    validation: Split
+
+    @classmethod
+    def read(cls, folder: Path) -> SearchData:
+        return cls(DatasetInfo.read(folder), Split.read(folder, "train"), Split.read(folder, "validation"))
+
+    def write(self, folder: Path) -> None:
+        self.info.write(folder)
+        self.train.write(folder, "train")
+        self.validation.write(folder, "validation")
+
+
+def open_test(folder: Path, fingerprint: str, reader: str) -> tuple[Split, int]:
+    """Open the test images, and write down that it was done.
+
+    Parameters
+    ----------
+    fingerprint : of the data set, so that openings are counted per data set
+    reader : who opens it: the id of a run
+
+    Returns
+    -------
+    The test split, and how often the test set of this data set has been opened, this time included.
+    """
+    artifacts.TEST_OPENINGS.parent.mkdir(parents=True, exist_ok=True)
+    line = f'{{"fingerprint": "{fingerprint}", "reader": "{reader}", "time": {time.time():.0f}}}\n'
+    with artifacts.TEST_OPENINGS.open("a") as file:
+        file.write(line)
+    openings = sum(fingerprint in line for line in artifacts.TEST_OPENINGS.read_text().splitlines())
+    return Split.read(folder, "test"), openings
