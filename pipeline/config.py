@@ -345,7 +345,11 @@ def _one_line(error: ValidationError, tree: Mapping[str, Any]) -> str:
 
 
 def _rule(message: str) -> str:
-    message = message.removeprefix("Value error, ").replace("Input should", "must").replace("must be an object", "must be a mapping of keys")
+    message = (
+        message.removeprefix("Value error, ")
+        .replace("Input should", "must")
+        .replace("must be an object", "must be a mapping of keys")
+    )
     return re.sub(r"^(Tuple|String) should have at least (\d+) (\w+).*", r"must have at least \2 \3", message)
 
 
