@@ -1,0 +1,62 @@
+"""From a plan to an ``nn.Module``."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import Model
+from pipeline.models.plan import plan
+
+MODULES: dict[str, Callable[..., nn.Module]] = {
+    "conv": nn.Conv2d,
+    "norm2d": nn.BatchNorm2d,
+    "norm1d": nn.BatchNorm1d,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "max": nn.MaxPool2d,
+    "avg": nn.AvgPool2d,
+    "dropout2d": nn.Dropout2d,
+    "dropout": nn.Dropout,
+    "average": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    "flatten": nn.Flatten,
+    "linear": nn.Linear,
+    "log_softmax": lambda: nn.LogSoftmax(dim=1),
+}
+
+
+class Network(nn.Sequential):
+    """The layers of a plan under their names, from normalised images (n, channels, height, width) to outputs (n, classes)."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """The input of the last linear layer, (n, d)."""
+        for name, layer in self.named_children():
+            if name == "head":
+                break
+            images = layer(images)
+        return images
+
+
+def build(model: Model, shape: tuple[int, int, int], n_classes: int, seed: int) -> Network:
+    """Build the network with PyTorch's default initial weights, drawn from ``seed`` alone.
+
+    Convolution weights lie channels-last in memory, where convolutions are fastest on CPUs and tensor cores.
+
+    Raises
+    ------
+    ArchitectureError
+        See :func:`pipeline.models.plan.plan`.
+    """
+    layers = plan(model, shape, n_classes).layers
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Network(OrderedDict((layer.name, MODULES[layer.kind](**layer.args)) for layer in layers))
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,0 +1,89 @@
+"""A trained network with all that it needs to judge images: normalisation, classes, and how it is kept on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+
+from pipeline import artifacts
+from pipeline.config import Model, to_tree
+from pipeline.data.dataset import DatasetInfo
+from pipeline.models.build import Network, build
+
+
+@dataclass(frozen=True)
+class Card:
+    """What, beside its weights, makes a classifier: the content of ``model.json``.
+
+    shape : of one image, (channels, height, width)
+    mean, std : per channel, pixels scaled to [0, 1]
+    """
+
+    model: Model
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, model: Model, info: DatasetInfo) -> Card:
+        return cls(model, info.shape, info.classes, info.mean, info.std)
+
+
+class Classifier(nn.Module):
+    """uint8 images (n, channels, height, width) → class probabilities (n, classes), each row summing to 1."""
+
+    def __init__(self, card: Card, network: Network) -> None:
+        super().__init__()
+        self.card = card
+        self.network = network
+        # (x / 255 - mean) / std as one multiplication and one addition per pixel
+        std = torch.tensor(card.std).reshape(1, -1, 1, 1)
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("offset", -torch.tensor(card.mean).reshape(1, -1, 1, 1) / std, persistent=False)
+        self.scale: Tensor
+        self.offset: Tensor
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.card.classes
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.card.shape
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 (n, channels, height, width) → float32, mean 0 and standard deviation 1 over the training images."""
+        return torch.addcmul(self.offset, images.float(), self.scale)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """uint8 (n, channels, height, width) → the network's outputs, float32 (n, classes)."""
+        return self.network(self.normalise(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 (n, channels, height, width) → the input of the last linear layer, float32 (n, d)."""
+        return self.network.features(self.normalise(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits(images).softmax(dim=1)
+
+    def save(self, folder: Path, weights: str = "weights.safetensors") -> None:
+        """Write ``model.json`` and the weights."""
+        save_card(folder, self.card)
+        artifacts.write_tensors(folder / weights, self.network.state_dict())
+
+
+def save_card(folder: Path, card: Card) -> None:
+    artifacts.write_json(folder / "model.json", to_tree(card))
+
+
+def load(folder: Path, weights: str = "weights.safetensors") -> Classifier:
+    """The classifier kept in ``folder``, on the CPU, in evaluation mode. Nothing is unpickled."""
+    card = TypeAdapter(Card).validate_json((folder / "model.json").read_text())
+    classifier = Classifier(card, build(card.model, card.shape, len(card.classes), seed=0))
+    classifier.network.load_state_dict(artifacts.read_tensors(folder / weights))
+    return classifier.eval()
