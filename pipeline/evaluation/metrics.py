@@ -100,9 +100,7 @@ class Metrics:
         row = {"class": self.classes[label]} | {name: null_if_nan(value) for name, value in values.items()}
         unseen = "no test image is of this class" if not values["support"] else "every test image is of this class"
         never = "the class is never predicted"
-        row["undefined"] = {
-            name: never if name == "precision" else unseen for name, value in row.items() if value is None
-        }
+        row["undefined"] = {name: never if name == "precision" else unseen for name, value in row.items() if value is None}
         return row
 
 
