@@ -1,0 +1,215 @@
+"""A folder of one's own images: one sub-folder per class, or train/ and, where wanted, validation/ and test/ with such.
+
+A ``validation`` (``val``, ``valid``) or ``test`` folder is kept as the person who made it meant it; what is missing of
+the two is split off from the training images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from pipeline import artifacts
+from pipeline.config import Data
+from pipeline.data import DataError
+from pipeline.data.dataset import Split
+from pipeline.data.progress import progress
+from pipeline.data.published import Published
+
+PART_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+IGNORED = re.compile(r"\..*|Thumbs\.db|desktop\.ini|__MACOSX", re.IGNORECASE)  # what file managers leave behind
+IGNORED_ON_TOP = re.compile(r"README.*|LICEN[SC]E.*", re.IGNORECASE)
+SIZE, CHANNELS = 28, 1  # where the configuration names none
+PAPER = (255, 255, 255)  # what is seen through a transparent pixel
+
+Listing = dict[str, dict[str, list[Path]]]  # part -> class -> files
+
+
+def write_manifest(root: Path) -> dict[str, dict[str, Any]]:
+    """Check the folder's layout and that each file begins as an image does, and describe the files as ``source.json`` does."""
+    described = {}
+    files = list(_files(list_folder(root)))
+    with progress(f"{root}: checking images", len(files)) as done:
+        for number, path in enumerate(files, start=1):
+            content = path.read_bytes()
+            open_image(path, content).close()
+            name = path.relative_to(root).as_posix()
+            described[name] = {"md5": _md5(content), "bytes": len(content), "from": str(root)}
+            done(number)
+    return described
+
+
+def read_folder(raw: Path, section: Data) -> Published:
+    """All images of ``section.path``, scaled to one size, provided that they are still those of the manifest in ``raw``.
+
+    Raises
+    ------
+    DataError
+        A file came, went or changed since the download stage, or cannot be read as an image.
+    """
+    root = Path(section.path)
+    manifest = artifacts.read_json(raw / "source.json")["files"]
+    listing = list_folder(root)
+    found = {path.relative_to(root).as_posix() for path in _files(listing)}
+    for name in sorted(found ^ manifest.keys()):
+        raise DataError(f"{root / name}: {'new' if name in found else 'gone'} since the download stage; run it again (dvc repro)")
+    size, channels = section.image_size or SIZE, section.channels or CHANNELS
+    parts, files = {}, {}
+    with progress(f"{root}: reading images", len(found)) as done:
+        read = 0
+        for part, classes in listing.items():
+            names = [path for paths in classes.values() for path in paths]
+            images = np.empty((len(names), channels, size, size), np.uint8)
+            for index, path in enumerate(names):
+                images[index] = _read(path, manifest[path.relative_to(root).as_posix()], size, channels)
+                done(read := read + 1)
+            labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in classes.values()])
+            parts[part] = Split(images, labels.astype(np.int64))
+            files[part] = tuple(path.relative_to(root).as_posix() for path in names)
+    return Published(tuple(listing["train"]), parts, files)
+
+
+def list_folder(root: Path) -> Listing:
+    """The files of each class of each part, classes and files in natural order.
+
+    Raises
+    ------
+    DataError
+        No such folder, fewer than two classes, an empty class, a file where a folder belongs or the reverse, or parts that
+        differ in their classes.
+    """
+    if not root.is_dir():
+        raise DataError(f"data.path: {root} is no folder; give one with a sub-folder of images per class")
+    folders = {path.name: path for path in _entries(root, IGNORED_ON_TOP, want_folders=True)}
+    lowered = {PART_FOLDERS.get(name.lower(), name): path for name, path in folders.items()}
+    if "train" not in lowered:
+        return {"train": _classes(root)}
+    strangers = lowered.keys() - set(PART_FOLDERS.values())
+    if strangers:
+        raise DataError(f"{root}: beside train/ only validation/ and test/ may stand, got {_natural(strangers)[0]}/")
+    if len(lowered) < len(folders):
+        raise DataError(f"{root}: more than one folder of validation images ({', '.join(sorted(folders))}); keep one")
+    parts: Listing = {part: _classes(lowered[part]) for part in ("train", "validation", "test") if part in lowered}
+    for part, classes in parts.items():
+        differing = _natural(classes.keys() ^ parts["train"].keys())
+        if differing:
+            lacks = part if differing[0] in parts["train"] else "train"
+            raise DataError(f"{lowered[lacks]}: lacks class {differing[0]}; train and {part} must have the same classes")
+    return parts
+
+
+def open_image(path: Path, content: bytes) -> Image.Image:
+    """Recognise an image by its first bytes, without decoding it; one of more than 89 million pixels is refused.
+
+    Raises
+    ------
+    DataError
+        It is no image, or it is a decompression bomb: few bytes that would fill the memory.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(io.BytesIO(content))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise DataError(f"{path}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down or remove it") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{path}: not an image that can be read ({_first_line(error, path)}); remove or replace it") from None
+
+
+def fit(image: Image.Image, size: int, channels: int) -> np.ndarray:
+    """Turn upright, make grey or colour, scale to fit ``size`` x ``size`` and pad with the median colour of the border.
+
+    Returns
+    -------
+    uint8 array of shape (channels, size, size)
+    """
+    image = _flat(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+    pixels = np.asarray(image).reshape(image.height, image.width, channels)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    scale = size / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    inner = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)).reshape(height, width, channels)
+    canvas = np.empty((size, size, channels), np.uint8)
+    canvas[:] = np.median(border, axis=0)
+    top, left = (size - height) // 2, (size - width) // 2
+    canvas[top : top + height, left : left + width] = inner
+    return canvas.transpose(2, 0, 1)
+
+
+def _read(path: Path, described: Mapping[str, Any], size: int, channels: int) -> np.ndarray:
+    content = path.read_bytes()
+    if _md5(content) != described["md5"]:
+        raise DataError(f"{path}: changed since the download stage; run it again (dvc repro)")
+    with open_image(path, content) as image:
+        try:
+            return fit(image, size, channels)
+        except (OSError, ValueError, SyntaxError, EOFError, zlib.error) as error:
+            raise DataError(f"{path}: damaged image ({_first_line(error, path)}); remove or replace it") from None
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """Eight bits a channel and nothing transparent. Pillow clips 16-bit grey at 255; its upper byte is what is meant."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode}, 32 bits a pixel; save it with 8 or 16")
+    if image.has_transparency_data:
+        paper = Image.new("RGBA", image.size, PAPER)
+        return Image.alpha_composite(paper, image.convert("RGBA"))
+    return image
+
+
+def _classes(folder: Path) -> dict[str, list[Path]]:
+    classes = {}
+    for path in _entries(folder, IGNORED_ON_TOP, want_folders=True):
+        classes[path.name] = _entries(path, None, want_folders=False)
+        if not classes[path.name]:
+            raise DataError(f"{path}: this class folder is empty; add images or remove it")
+    if len(classes) < 2:
+        raise DataError(f"{folder}: at least 2 folders, one per class, are needed, got {len(classes)}")
+    return classes
+
+
+def _entries(folder: Path, ignored: re.Pattern[str] | None, *, want_folders: bool) -> list[Path]:
+    """What a folder holds, in natural order; the wrong kind is an error, for nothing is skipped in silence."""
+    entries = []
+    for name in _natural(path.name for path in folder.iterdir()):
+        path = folder / name
+        if IGNORED.fullmatch(name) or (ignored and ignored.fullmatch(name) and not path.is_dir()):
+            continue
+        if path.is_dir() != want_folders:
+            remedy = "move it into a class folder or remove it" if want_folders else "move its images up, or remove it"
+            raise DataError(f"{path}: a {'file beside the class folders' if want_folders else 'folder inside a class'}; {remedy}")
+        entries.append(path)
+    return entries
+
+
+def _files(listing: Listing) -> Iterator[Path]:
+    return (path for classes in listing.values() for paths in classes.values() for path in paths)
+
+
+def _natural(names: Any) -> list[str]:
+    """Sort so that 2 stands before 10; names that differ only in leading zeros or case keep a fixed order."""
+    return sorted(names, key=lambda name: ([int(word) if word.isdigit() else word.lower() for word in _WORDS.split(name)], name))
+
+
+_WORDS = re.compile(r"([0-9]+)")  # split() puts text at even and numbers at odd places, so like is compared with like
+
+
+def _first_line(error: Exception, path: Path) -> str:
+    """Pillow's reason, without the address of our buffer."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return "no known image format" if text.startswith("cannot identify image file") else text
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

@@ -1,0 +1,45 @@
+"""How far a long step is: a bar on a terminal, a few plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+LONG_BYTES, LONG_COUNT = 20_000_000, 1000
+
+
+@contextmanager
+def progress(label: str, total: int, *, is_bytes: bool = False) -> Iterator[Callable[[int], None]]:
+    """Give the block a function to call with how much is done, in [0, total]; all output goes to stderr."""
+    if sys.stderr.isatty():
+        from rich import progress as rich
+        from rich.console import Console
+
+        count = rich.DownloadColumn() if is_bytes else rich.MofNCompleteColumn()
+        columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), count, rich.TimeRemainingColumn())
+        with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(label, total=total)
+            yield lambda done: bar.update(task, completed=done)
+    else:
+        yield _Lines(label, total, is_bytes)
+
+
+class _Lines:
+    """One line for each further quarter of what takes a while, one at the end of what does not."""
+
+    def __init__(self, label: str, total: int, is_bytes: bool) -> None:
+        self.label, self.total, self.is_bytes, self.quarter = label, total, is_bytes, 0
+        self.steps = 4 if total >= (LONG_BYTES if is_bytes else LONG_COUNT) else 1
+
+    def __call__(self, done: int) -> None:
+        quarter = self.steps * done // self.total if self.total else 0
+        if quarter > self.quarter:
+            self.quarter = quarter
+            shown = f"{_size(done)} of {_size(self.total)}" if self.is_bytes else f"{done} of {self.total}"
+            print(f"{self.label}: {shown}", file=sys.stderr, flush=True)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count} bytes"

@@ -1,0 +1,133 @@
+"""Bring the bytes at one address (http, https, file URL or path) into a file that grows, and go on where it stopped."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from pipeline.data.progress import progress
+
+CHUNK = 1 << 18  # bytes; also how often progress shows
+
+
+class MirrorError(Exception):
+    """Why an address did not give the file; the message is one reason, without the address."""
+
+
+class NotThereError(MirrorError):
+    """It answers, but has no such file."""
+
+
+class UnreachableError(MirrorError):
+    """It does not answer."""
+
+
+class _CutError(Exception):
+    """The connection broke; what came so far is in the file."""
+
+
+def transfer(location: str, part: Path, *, limit: int, timeout: float) -> None:
+    """Append to ``part`` until it is whole, as far as the other side tells.
+
+    Parameters
+    ----------
+    limit : bytes; more than this is refused, whoever sends it
+    timeout : seconds without a byte after which an attempt is given up
+
+    Raises
+    ------
+    MirrorError
+        The other side has no such file, does not answer, or stops answering for good. What came stays in ``part``.
+    OSError
+        ``part`` cannot be written.
+    """
+    if urlsplit(location).scheme not in ("http", "https"):
+        return _copy(location, part, limit)
+    while True:
+        before = _size(part)
+        try:
+            return _request(location, part, limit, timeout)
+        except _CutError as error:
+            # Each attempt must bring new bytes, so that a server that always breaks, or cannot resume, is given up.
+            if _size(part) <= before:
+                raise (MirrorError if before else UnreachableError)(str(error)) from None
+
+
+def _request(url: str, part: Path, limit: int, timeout: float) -> None:
+    done = _size(part)
+    # Without compression on the way: the bytes of a .gz are what we want, not their content.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
+            said = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+)", response.headers.get("Content-Range", ""))
+            if response.status_code == 416 and done:
+                if said and int(said[2]) == done:
+                    return  # whole already; the kill came between the last byte and the check
+                part.unlink()
+                raise _CutError("cannot go on from a file that is longer than the published one")
+            if response.status_code in (404, 410):
+                raise NotThereError(f"HTTP {response.status_code} {response.reason}")
+            if not response.ok:
+                raise MirrorError(f"HTTP {response.status_code} {response.reason}")
+            goes_on = response.status_code == 206 and said is not None and said[1] == str(done)
+            done = done if goes_on else 0
+            total = done + int(response.headers.get("Content-Length") or limit - done)
+            chunks = response.raw.stream(CHUNK, decode_content=False)
+            with part.open("ab" if goes_on else "wb") as file:
+                _write(chunks, file, url, done, total, limit)
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise _CutError(_reason(error, timeout)) from None
+
+
+def _copy(location: str, part: Path, limit: int) -> None:
+    url = urlsplit(location)
+    path = Path(urllib.request.url2pathname(url.path)) if url.scheme == "file" else Path(location).expanduser()
+    if not path.is_file():
+        raise NotThereError("no such file")
+    try:
+        source = path.open("rb")
+    except OSError as error:
+        raise MirrorError(error.strerror or str(error)) from None
+    with source, part.open("wb") as file:
+        _write(iter(lambda: source.read(CHUNK), b""), file, location, 0, path.stat().st_size, limit)
+
+
+def _write(chunks: Iterable[bytes], file: BinaryIO, label: str, done: int, total: int, limit: int) -> None:
+    with progress(label, total, is_bytes=True) as show:
+        for chunk in chunks:
+            done += len(chunk)
+            if done > limit:
+                raise MirrorError(f"sends more than {limit} bytes, which is too much for this file")
+            file.write(chunk)
+            show(done)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _reason(error: BaseException, timeout: float) -> str:
+    """The cause at the bottom of what requests and urllib3 wrap around it."""
+    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
+        return f"no answer within {timeout:g} s"
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLError):
+            return f"no secure connection ({seen.reason or seen})"
+        if isinstance(seen, socket.gaierror):
+            return f"no such host ({seen.strerror})"
+        if type(seen) in (ConnectionRefusedError, ConnectionResetError, BrokenPipeError) and isinstance(seen, OSError):
+            return seen.strerror or type(seen).__name__
+        if isinstance(seen, urllib3.exceptions.IncompleteRead):
+            return "the connection was cut"
+        seen = seen.__cause__ or seen.__context__
+    return type(error).__name__
