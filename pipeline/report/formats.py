@@ -1,0 +1,75 @@
+"""Numbers as people read them; what is undefined is an en dash."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+NOTHING = "–"
+SPACE = "\u00a0"  # a number and its unit stay on one line
+NARROW = "\u202f"
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    return NOTHING if value is None else f"{100 * value:.{digits}f}{NARROW}%"
+
+
+def digits_for(n: int) -> int:
+    """Decimals of a percentage of ``n`` images: no more than one image can move."""
+    return 2 if n >= 2000 else 1
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    return NOTHING if value is None else f"{value:.{digits}f}".replace("-", "\u2212")
+
+
+def count(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
+def short(value: float | None) -> str:
+    """Three digits and a power of a thousand: 1,234,567 as 1.23 M."""
+    if value is None or value < 10_000:
+        return count(value)
+    power = min(int(math.log10(value) // 3), 4)
+    return f"{value / 1000**power:.3g}{SPACE}{' kMGT'[power]}".replace("G", "bn")
+
+
+def size(n_bytes: float) -> str:
+    return f"{n_bytes:.0f}{SPACE}B" if n_bytes < 1000 else f"{short(max(n_bytes, 10_000))}B" if n_bytes >= 10_000 else f"{n_bytes / 1000:.1f}{SPACE}kB"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return NOTHING
+    if seconds < 60:
+        return f"{seconds:.3g}{SPACE}s"
+    hours, rest = divmod(timedelta(seconds=round(seconds)).total_seconds(), 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours:.0f}{SPACE}h {minutes:.0f}{SPACE}min" if hours else f"{minutes:.0f}{SPACE}min {left:.0f}{SPACE}s"
+
+
+def milliseconds(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3g}{SPACE}ms"
+
+
+def general(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.4g}".replace("-", "\u2212")
+
+
+def scalar(value: Any) -> str:
+    """A configuration value as params.yaml writes it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 epoch``, ``10 epochs``; nothing for none."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}" if number else ""
+
+
+FILTERS: Mapping[str, Any] = {
+    function.__name__: function
+    for function in (percent, decimal, count, short, size, duration, milliseconds, general, scalar)
+}

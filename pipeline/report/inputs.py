@@ -1,0 +1,88 @@
+"""Everything that the page is made of, read from the files that the other stages wrote."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import artifacts
+from pipeline.data.dataset import DatasetInfo
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file behind the page: what identifies it."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> FileRecord:
+        with path.open("rb") as file:
+            return cls(path.as_posix(), path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The written results of one run, as plain data and arrays.
+
+    history : one row per epoch, numbers by column name; None where a value is not finite
+    run, metrics, checks : as in docs/architecture.md
+    verdicts : mappings of level, title, evidence and remedy
+    probs, labels : float32 (n, n_classes) and int64 (n,), of the test images
+    gallery : arrays by name, as in docs/architecture.md
+    figures : SVG text and CSV text, by name of the figure
+    files : the files of the model and of the evaluation
+    """
+
+    dataset: DatasetInfo
+    run: dict[str, Any]
+    history: list[dict[str, float | None]]
+    metrics: dict[str, Any]
+    verdicts: list[dict[str, str]]
+    checks: dict[str, Any]
+    probs: np.ndarray
+    labels: np.ndarray
+    gallery: dict[str, np.ndarray]
+    figures: dict[str, tuple[str, str]]
+    files: tuple[FileRecord, ...]
+
+    @classmethod
+    def read(cls, search: Path, checks: Path, model: Path, evaluation: Path) -> Inputs:
+        with np.load(evaluation / "predictions.npz") as predictions, np.load(evaluation / "gallery.npz") as gallery:
+            return cls(
+                dataset=DatasetInfo.read(search),
+                run=artifacts.read_json(model / "run.json"),
+                history=_history(model / "history.csv"),
+                metrics=artifacts.read_json(evaluation / "metrics.json"),
+                verdicts=artifacts.read_json(evaluation / "verdicts.json"),
+                checks=artifacts.read_json(checks),
+                probs=predictions["probs"],
+                labels=predictions["labels"],
+                gallery=dict(gallery),
+                figures={
+                    path.stem: (path.read_text(), path.with_suffix(".csv").read_text())
+                    for path in sorted((evaluation / "figures").glob("*.svg"))
+                },
+                files=tuple(FileRecord.of(path) for path in _behind(model, evaluation)),
+            )
+
+
+def _history(path: Path) -> list[dict[str, float | None]]:
+    with path.open(newline="") as file:
+        return [{name: _finite(text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _finite(text: str) -> float | None:
+    value = float(text) if text else np.nan
+    return value if np.isfinite(value) else None
+
+
+def _behind(model: Path, evaluation: Path) -> list[Path]:
+    return [path for folder in (model, evaluation) for path in sorted(folder.iterdir()) if path.is_file()]

@@ -1,0 +1,151 @@
+"""Where a result comes from and how to get it again: data, configuration, run, commands."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline import config
+from pipeline.data.dataset import DatasetInfo
+from pipeline.report import formats
+
+LOCAL_UI = "http://127.0.0.1:5000"  # of `make ui`
+
+
+def class_counts(dataset: DatasetInfo) -> list[dict[str, Any]]:
+    """Images per class and split, and the share of all; ``relative`` to the largest class."""
+    totals = [sum(counts) for counts in zip(*dataset.counts.values(), strict=True)]
+    return [
+        {"class": name, "counts": [counts[k] for counts in dataset.counts.values()]}
+        | {"share": totals[k] / sum(totals), "relative": totals[k] / max(totals)}
+        for k, name in enumerate(dataset.classes)
+    ]
+
+
+def data_summary(dataset: DatasetInfo, openings: int) -> str:
+    channels, height, width = dataset.shape
+    colour = "grey" if channels == 1 else "colour"
+    often = "once, for this report" if openings == 1 else f"{openings} times, this report included"
+    return (
+        f"{dataset.name}: {height} × {width} {colour} images of {len(dataset.classes)} classes, split with seed "
+        f"{dataset.split_seed}. The test images of this data set have been opened {often}"
+        f"{'.' if openings == 1 else '; each look makes it easier to choose what happens to fit them.'}"
+    )
+
+
+def settings(params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The sections of the configuration as tables: key, value, meaning, and whether it differs from the default."""
+    schema = config.schema()
+    meanings = dict(_meanings(schema, schema["$defs"]))
+    defaults = dict(_leaves(config.to_tree(config.Params())))
+    return [
+        {
+            "name": section,
+            "rows": [
+                {
+                    "key": f"{section}.{key}",
+                    "values": _written(value),
+                    "meaning": meanings.get(f"{section}.{key}", ""),
+                    "changed": defaults.get(f"{section}.{key}") != value,
+                }
+                for key, value in _leaves(tree)
+            ],
+        }
+        for section, tree in params.items()
+    ]
+
+
+def _written(value: Any) -> list[str]:
+    """A value as params.yaml writes it; a list one item a line, of blocks only what is set."""
+    if not isinstance(value, list) or not value:
+        return [formats.scalar(value)]
+    return [
+        ", ".join(f"{key} {formats.scalar(part)}" for key, part in _leaves(item) if part is not None)
+        if isinstance(item, Mapping)
+        else formats.scalar(item)
+        for item in value
+    ]
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _meanings(node: Mapping[str, Any], definitions: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, child in node["properties"].items():
+        yield f"{prefix}{key}", child.get("description", "")
+        if "$ref" in child:
+            yield from _meanings(definitions[child["$ref"].rsplit("/", 1)[-1]], definitions, f"{prefix}{key}.")
+
+
+def yaml_text(params: Mapping[str, Any]) -> str:
+    """The configuration as a params.yaml that reproduces it."""
+    yaml = YAML()
+    yaml.default_flow_style = None  # type: ignore[assignment]  # a block of the network on one line
+    text = io.StringIO()
+    yaml.dump(params, text)
+    return text.getvalue()
+
+
+def run_link(run: Mapping[str, Any]) -> str | None:
+    """The run's page in MLflow, in the mode for model training; None for a run that was not tracked."""
+    if not run["run_id"]:
+        return None
+    server = run["tracking_uri"] if run["tracking_uri"].startswith(("http://", "https://")) else LOCAL_UI
+    return f"{server.rstrip('/')}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}?workflowType=machine_learning"
+
+
+def commands(run: Mapping[str, Any]) -> str:
+    commit = f"git checkout {run['git_commit']}\n" if run["git_commit"] else ""
+    return f"{commit}# put the params.yaml of this run, linked under Configuration, in place of the one there\nmake repro"
+
+
+def reproduce_note(run: Mapping[str, Any]) -> str:
+    same = f"The same seed ({run['params']['train']['seed']}) on the same device gives the same history, bit by bit."
+    if run["git_dirty"]:
+        return f"The working tree had changes that were not committed, so the commit alone does not give this result. {same}"
+    return same
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One row of the lineage; ``code`` sets the text in a fixed-width face."""
+
+    name: str
+    text: str
+    code: bool = False
+    note: str = ""
+    link: str | None = None
+
+
+def lineage(run: Mapping[str, Any], dataset: DatasetInfo) -> list[Origin]:
+    """What a result was made from and where it is kept."""
+    params = run["params"]
+    tracked = run["run_id"] is not None
+    dirty = "with changes that were not committed" if run["git_dirty"] else ""
+    return [
+        Origin("MLflow run", run["run_id"] or "not tracked", link=run_link(run), note="opens while make ui runs" if tracked else ""),
+        Origin("Tracking store", run["tracking_uri"] or formats.NOTHING, code=True),
+        Origin("Model in MLflow", run["model_uri"] or formats.NOTHING, code=True),
+        Origin("Git commit", run["git_commit"] or "not in a git repository", code=True, note=dirty),
+        Origin("Data fingerprint", dataset.fingerprint, code=True, note=_same_data(run, dataset)),
+        Origin("Configuration hash", run["config_hash"], code=True),
+        Origin("Seeds", f"training {params['train']['seed']}, split {dataset.split_seed}"),
+        Origin("Device", f"{run['device_name'] or run['device']}, {formats.plural(run['threads'], 'thread')}"),
+        Origin("Environment", ", ".join(f"{name} {version}" for name, version in run["environment"].items())),
+        Origin("Started", run["started"]),
+    ]
+
+
+def _same_data(run: Mapping[str, Any], dataset: DatasetInfo) -> str:
+    if run["data_fingerprint"] == dataset.fingerprint:
+        return ""
+    return f"but the model was trained on {run['data_fingerprint']}; run make repro to bring both together"

@@ -1,0 +1,21 @@
+"""DVC stage ``report``: the files of a run → one HTML page."""
+
+from __future__ import annotations
+
+from pipeline import artifacts
+from pipeline.report import headline, page
+from pipeline.report.inputs import Inputs
+from pipeline.stages import one_line_errors
+
+
+def main() -> None:
+    with one_line_errors():
+        inputs = Inputs.read(artifacts.SEARCH, artifacts.CHECKS, artifacts.MODEL, artifacts.EVALUATION)
+        text = page.render(inputs)
+        with artifacts.atomic_path(artifacts.REPORT) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"{artifacts.REPORT}: test accuracy {headline.interval(inputs.metrics['accuracy'])}")
+
+
+if __name__ == "__main__":
+    main()
