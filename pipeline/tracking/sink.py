@@ -1,0 +1,276 @@
+"""Records of one queue, written to an MLflow store: the only module that imports mlflow.
+
+Every record may arrive twice, after a kill or a lost answer, and changes nothing the second time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import requests
+import sqlalchemy.exc
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.types import Schema, TensorSpec
+from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGTH
+
+from pipeline.tracking.spool import Record, Spool, State
+
+KEY, QUEUE, RESTORED = "studyline.key", "studyline.queue", "restored_from"
+ENDED = ("FINISHED", "FAILED")
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+
+class Sink:
+    """One run in its store."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self.run: MlflowRun | None = None
+        self.model_uri: str | None = None
+        self.warnings: list[str] = []
+        self._seen: set[tuple[str, int]] = set()
+        self._monitor: SystemMetricsMonitor | None = None
+
+    @property
+    def state(self) -> State:
+        info = self.run.info if self.run else None
+        return State(
+            run_id=info.run_id if info else None,
+            experiment_id=info.experiment_id if info else None,
+            model_uri=self.model_uri,
+            warnings=tuple(self.warnings),
+        )
+
+    @property
+    def _run_id(self) -> str:
+        assert self.run is not None
+        return self.run.info.run_id
+
+    def send(self, records: Sequence[Record]) -> None:
+        """Write one record, or several of metrics in one batch.
+
+        Raises
+        ------
+        Exception
+            As mlflow does; :func:`is_passing` tells whether trying again can help.
+        """
+        kind, record = records[0]["kind"], records[0]
+        if kind == "metrics":
+            self._metrics(records)
+        elif kind == "open":
+            self._open(record)
+        elif kind == "tags":
+            self._tags(record["tags"])
+        elif kind == "artifacts":
+            self._artifacts(self.spool.folder / record["path"], record["folder"])
+        elif kind == "model":
+            self._model(self.spool.folder / record["path"], np.array(record["example"], np.uint8))
+        else:
+            self._finish(record["status"], record["time"])
+
+    def end_abandoned(self) -> None:
+        """Say of a run whose process died that it was killed."""
+        if self.run is not None:
+            self._finish("KILLED", None)
+
+    def _open(self, record: Record) -> None:
+        mlflow.set_tracking_uri(record["uri"])
+        self._client = MlflowClient(record["uri"])
+        experiment_id = self._experiment(record)
+        self.run = self._find(record, experiment_id)
+        if self.run is None:
+            tags = {name: value for name, value in record["tags"].items() if name in (KEY, RESTORED)}
+            began = record.get("began", record["time"])
+            self.run = self._client.create_run(experiment_id, began, {**tags, QUEUE: record["id"]}, record["name"])
+        self._seen = {
+            (point.key, point.step)
+            for name in self.run.data.metrics
+            for point in self._client.get_metric_history(self._run_id, name)
+        }
+        outputs = self.run.outputs.model_outputs if self.run.outputs else []
+        self.model_uri = f"models:/{outputs[0].model_id}" if outputs else None
+        if record["mode"] == "start" or RESTORED in self.run.data.tags:
+            self._describe(record)
+            self._metrics(record.get("history", []))
+        if record["mode"] == "start" and self.run.info.status not in ("RUNNING", *ENDED):
+            self._client.update_run(self._run_id, status="RUNNING")
+        if record.get("system_metrics") and self._monitor is None:
+            self._monitor = SystemMetricsMonitor(self._run_id, resume_logging=bool(self._seen), tracking_uri=record["uri"])
+            self._monitor.start()
+
+    def _find(self, record: Record, experiment_id: str) -> MlflowRun | None:
+        """The run that this queue has opened before; else the one it names; else the last of its key that it may go on with."""
+        if found := self._search(experiment_id, f"tags.`{QUEUE}` = '{record['id']}'"):
+            return found
+        if record.get("run_id"):
+            try:
+                run = self._client.get_run(record["run_id"])
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+            else:
+                if run.info.lifecycle_stage == "active":
+                    return run
+        found = self._search(experiment_id, f"tags.`{KEY}` = '{record['tags'][KEY]}'")
+        if found and record["mode"] == "start":
+            if found.info.status in ENDED:
+                return None
+            self._client.set_tag(found.info.run_id, QUEUE, record["id"])
+        return found
+
+    def _search(self, experiment_id: str, text: str) -> MlflowRun | None:
+        runs = self._client.search_runs([experiment_id], text, max_results=1, order_by=["attributes.start_time DESC"])
+        return self._client.get_run(runs[0].info.run_id) if runs else None  # only get_run gives the outputs as well
+
+    def _experiment(self, record: Record) -> str:
+        name = record["experiment"]
+        with _creation(record["uri"], record["artifacts"]):
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
+                place = f"{record['artifacts']}/{name}" if record["artifacts"] else None
+                try:
+                    return self._client.create_experiment(name, place, EXPERIMENT_TAGS)
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                        raise
+                    return self._experiment(record)
+        if experiment.lifecycle_stage != "active":
+            raise RefusedError(
+                f"the MLflow experiment {name} was deleted; name another in tracking.experiment,"
+                f" or bring it back: mlflow experiments restore -x {experiment.experiment_id}"
+            )
+        return experiment.experiment_id
+
+    def _describe(self, record: Record) -> None:
+        assert self.run is not None
+        known = self.run.data.params
+        params = [Param(name, _cut(value, MAX_PARAM_VAL_LENGTH)) for name, value in record["params"].items() if name not in known]
+        for start in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
+            self._client.log_batch(self._run_id, params=params[start : start + MAX_PARAMS_TAGS_PER_BATCH])
+        tags = dict(record["tags"])
+        if "git_commit" in tags:
+            tags["mlflow.source.git.commit"] = tags["git_commit"]
+        self._tags(tags)
+        self._client.log_inputs(self._run_id, [_input(item) for item in record["inputs"]])
+
+    def _tags(self, tags: dict[str, str]) -> None:
+        self._client.log_batch(
+            self._run_id, tags=[RunTag(name, _cut(str(value), MAX_TAG_VAL_LENGTH)) for name, value in tags.items()]
+        )
+
+    def _metrics(self, records: Sequence[Record]) -> None:
+        fresh: dict[tuple[str, int], Metric] = {}
+        for record in records:
+            for name, value in record["values"].items():
+                if (point := (name, record["step"])) not in self._seen:
+                    # A training that goes on after a kill repeats epochs; the first word stands.
+                    fresh.setdefault(point, Metric(name, value, record["time"], record["step"]))
+        metrics = list(fresh.values())
+        for start in range(0, len(metrics), MAX_METRICS_PER_BATCH):
+            self._client.log_batch(self._run_id, metrics=metrics[start : start + MAX_METRICS_PER_BATCH])
+        self._seen |= fresh.keys()
+
+    def _artifacts(self, path: Path, folder: str) -> None:
+        if path.is_dir():
+            self._client.log_artifacts(self._run_id, str(path), folder or None)
+        else:
+            self._client.log_artifact(self._run_id, str(path), folder or None)
+
+    def _model(self, folder: Path, example: np.ndarray) -> None:
+        if self.model_uri is not None:
+            return
+        from pipeline.models.classifier import load
+
+        assert self.run is not None
+        classifier = load(folder)
+        channels, height, width = classifier.shape
+        signature = ModelSignature(
+            Schema([TensorSpec(np.dtype("uint8"), (-1, channels, height, width), "images")]),
+            Schema([TensorSpec(np.dtype("float32"), (-1, len(classifier.classes)))]),
+        )
+        status = self.run.info.status
+        with mlflow.start_run(self._run_id):
+            info = mlflow.pytorch.log_model(
+                classifier,
+                name="model",
+                signature=signature,
+                input_example={"images": example},
+                # Named, as finding them out costs ten seconds; without "+cpu", which is on no index.
+                pip_requirements=[
+                    f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in ("mlflow", "torch", "numpy")
+                ],
+                serialization_format="pt2",
+                metadata={"classes": list(classifier.classes), "shape": list(classifier.shape)},
+            )
+        if status not in ENDED:  # start_run has left it FINISHED
+            self._client.update_run(self._run_id, status="RUNNING")
+        self.model_uri = info.model_uri
+
+    def _finish(self, status: str, time: int | None) -> None:
+        if self._monitor is not None:
+            self._monitor.finish()
+            self._monitor = None
+        if self._client.get_run(self._run_id).info.status not in ENDED:
+            self._client.set_terminated(self._run_id, status, time)
+
+
+class RefusedError(Exception):
+    """The store answers, and will not take the run however often we try."""
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the same request may succeed later: the store is away, locked, full or out of order."""
+    if isinstance(error, MlflowException):
+        return error.error_code in {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
+    return isinstance(error, requests.RequestException | sqlalchemy.exc.DBAPIError | OSError)
+
+
+@contextmanager
+def _creation(uri: str, artifacts: str | None) -> Iterator[None]:
+    """One process at a time; a missing SQLite database appears whole, as MLflow leaves a broken one where two create it."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    path = Path(uri.removeprefix("sqlite:///"))
+    with path.with_name(f"{path.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+                fresh = Path(folder, path.name)
+                SqlAlchemyStore(f"sqlite:///{fresh}", artifacts).engine.dispose()
+                fresh.replace(path)
+        yield
+
+
+def _input(item: dict[str, Any]) -> DatasetInput:
+    """A reference to data, without the data."""
+    n, *image = item["shape"]
+    spec = {"features": [{"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, *image]}}]}
+    dataset = Dataset(
+        name=item["name"],
+        digest=item["digest"],
+        source_type="local",
+        source=json.dumps({"uri": item["source"]}),
+        schema=json.dumps({"mlflow_tensorspec": spec}),
+        profile=json.dumps({"images": n, "classes": item["n_classes"]}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", item["context"])])
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

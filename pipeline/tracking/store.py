@@ -1,0 +1,137 @@
+"""Where runs are recorded: which store, and whether it can be reached, found out without importing mlflow."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+
+from pipeline.config import Tracking
+
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlartifacts"
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+PATIENCE = 3.0  # seconds that a store has to answer before the run starts
+
+
+class TrackingError(RuntimeError):
+    """MLflow cannot record the run: one line that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where runs go.
+
+    uri : MLflow tracking URI, absolute
+    artifacts : file URI of the folder for artifacts; None where a server chooses
+    root : of the project; records wait under it until they are sent
+    """
+
+    uri: str
+    artifacts: str | None
+    root: Path
+    experiment: str
+    required: bool
+    system_metrics: bool
+
+    @property
+    def database(self) -> Path | None:
+        """The file of an SQLite store."""
+        return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:") else None
+
+    def page(self, experiment_id: str, run_id: str | None = None) -> str:
+        """The address of the experiment's charts, or of a run, in MLflow's user interface."""
+        # MLflow 3 opens every experiment in its GenAI mode; nothing but this part of the address changes that.
+        place = f"/runs/{run_id}" if run_id else "/runs"
+        mode = "?workflowType=machine_learning" + ("" if run_id else "&compareRunsMode=CHART")
+        return f"{self.uri.rstrip('/')}/#/experiments/{experiment_id}{place}{mode}"
+
+
+def locate(section: Tracking, environ: Mapping[str, str]) -> Store:
+    """The store that the configuration, then MLFLOW_TRACKING_URI, then the default names.
+
+    Relative paths are of the project's root, DVC_ROOT where DVC runs us: ``dvc exp run --temp`` works in another folder.
+
+    Raises
+    ------
+    TrackingError
+        A URI that MLflow 3 does not take.
+    """
+    root = Path(environ.get("DVC_ROOT", Path.cwd())).absolute()
+    uri = section.uri or environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+    scheme = re.split(r"[:+]", uri)[0] if "://" in uri else ""
+    if scheme == "sqlite":
+        uri = f"sqlite:///{root / uri.removeprefix('sqlite:///')}"
+    elif scheme not in {"http", "https", *PORTS}:
+        raise TrackingError(
+            f"tracking.uri must start with sqlite:///, http(s):// or {', '.join(f'{name}://' for name in PORTS)}, got {uri};"
+            " MLflow 3 no longer keeps runs in plain folders"
+        )
+    artifacts = None if scheme in {"http", "https"} else (root / ARTIFACTS).as_uri()
+    return Store(uri, artifacts, root, section.experiment, section.required, section.system_metrics)
+
+
+def problem(store: Store) -> str | None:
+    """Why the store cannot be used now, and what to do, in one line; None where it answers. Takes a few seconds at most."""
+    reason = unreachable(store.uri)
+    if reason is None:
+        return None
+    remedy = "start it (make ui), correct tracking.uri or MLFLOW_TRACKING_URI" if store.database is None else "mend that"
+    return f"{reason}; {remedy}, or set tracking.required: false"
+
+
+def unreachable(uri: str) -> str | None:
+    """Why the store at a URI of :func:`locate` cannot be used now; None where it answers."""
+    try:
+        if uri.startswith("sqlite:"):
+            _try_sqlite(Path(uri.removeprefix("sqlite:///")))
+        elif uri.startswith("http"):
+            _try_server(uri)
+        else:
+            parts = urlsplit(uri)
+            port = parts.port or PORTS[parts.scheme.partition("+")[0]]
+            socket.create_connection((parts.hostname or "localhost", port), PATIENCE).close()
+    except (OSError, sqlite3.Error) as error:
+        return f"MLflow at {public(uri)} cannot be reached: {_reason(error)}"
+    return None
+
+
+def public(uri: str) -> str:
+    """The URI without user and password."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def _try_sqlite(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PermissionError(f"no permission to write {path}")
+    if path.exists():
+        # Read only: an open of any other kind would create a file that is not there yet.
+        with sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=PATIENCE) as connection:
+            connection.execute("select count(*) from sqlite_master")
+        connection.close()
+
+
+def _try_server(uri: str) -> None:
+    answer = requests.get(f"{uri.rstrip('/')}/health", timeout=PATIENCE)
+    if answer.status_code in (401, 403):
+        raise PermissionError(f"it refuses us (HTTP {answer.status_code}); set MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN")
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause, which is what a person can act on."""
+    text = str(error)
+    if isinstance(error, requests.Timeout):
+        return f"no answer within {PATIENCE:.0f} s"
+    if isinstance(error, requests.RequestException):
+        refused = re.search(r"(Connection refused|Name or service not known|[Nn]o route to host|Failed to resolve[^(]*)", text)
+        return refused[0].strip().lower() if refused else text.split("\n")[0][:200]
+    return text
