@@ -26,7 +26,7 @@ _BLUE, _RED = (0.0, 0.447, 0.698), (0.835, 0.369, 0.0)
 SHADE = LinearSegmentedColormap.from_list("shade", [(*_BLUE, 0.0), (*_BLUE, 1.0)])  # 0 is the page itself
 SIGNED = LinearSegmentedColormap.from_list("signed", [_RED, (0.92, 0.92, 0.92), _BLUE])
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "figure.constrained_layout.use": True,
     "font.size": 10,
     "axes.titlesize": 10,

@@ -97,7 +97,7 @@ class Metrics:
     def _row(self, label: int) -> dict[str, Any]:
         values = {name: array[label].item() for name, array in vars(self.per_class).items()}
         values |= {"roc_auc": self.roc[label].area, "average_precision": self.pr[label].area}
-        row = {"class": self.classes[label]} | {name: null_if_nan(value) for name, value in values.items()}
+        row: dict[str, Any] = {"class": self.classes[label]} | {name: null_if_nan(value) for name, value in values.items()}
         unseen = "no test image is of this class" if not values["support"] else "every test image is of this class"
         never = "the class is never predicted"
         row["undefined"] = {name: never if name == "precision" else unseen for name, value in row.items() if value is None}

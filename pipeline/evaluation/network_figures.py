@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.evaluation.drawing import INK, PALETTE, SIGNED, TRAIN, VALIDATION, Drawing, mosaic, styled
+from pipeline.evaluation.drawing import PALETTE, SIGNED, TRAIN, VALIDATION, Drawing, mosaic, styled
 
 COLUMNS, ROWS = 16, 8  # of kernels that are drawn of a layer; as many maps as columns
 ACROSS = 8  # response maps side by side
@@ -86,7 +86,7 @@ def embeddings(
         _scatter(axes, points, labels, classes)
         axes.set_title(title)
     caption = (
-        f"{len(labels)} test images by the input of the last linear layer; distances between far groups mean little. Of an image's "
+        f"{len(labels)} test images by the input of the last linear layer; far distances mean little. Of an image's "
         f"ten nearest neighbours in that layer {agreement[0]:.1%} share its label after epoch 1, {agreement[1]:.1%} at the end."
     )
     numbers = pd.DataFrame(

@@ -1,0 +1,227 @@
+"""Verdicts on a trained network: what a careful reader of the figures would notice, with the numbers that show it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from pipeline.evaluation import course
+from pipeline.evaluation.calibration import Reliability
+from pipeline.evaluation.metrics import Metrics
+from pipeline.evaluation.statistics import Proportion, difference
+from pipeline.verdict import Verdict
+
+SURE, UNLIKELY = 0.001, 0.01  # p-values of bad and warn: false alarms in one of 1,000 and one of 100 healthy networks
+GAP = 0.01  # accuracy; below it even a certain gap is no reason to distrust a result
+SKILL = 0.05  # of the way from guessing to perfect
+MISCALIBRATION = 0.02  # of ECE above what chance gives
+WIDE = 0.025  # accuracy; sensible small networks differ by 1 to 2 points on the usual data sets
+
+
+def judge(
+    test: Metrics,
+    validation: Metrics,
+    reliability: Reliability,
+    history: pd.DataFrame,
+    run: Mapping[str, Any],
+    train_counts: Sequence[int],
+    openings: int,
+) -> list[Verdict]:
+    """All verdicts that apply; where none is bad or a warning, one that says what was checked.
+
+    Parameters
+    ----------
+    test, validation : of the kept weights, on both splits
+    history : columns of ``history.csv``; epochs with a loss that is not finite are left out
+    run : content of ``run.json``
+    train_counts : training images per class
+    openings : of the test set, so far
+    """
+    history = history[np.isfinite(history[["train_loss", "validation_loss"]]).all(axis=1)]
+    found = [
+        course.diverged(run),
+        lost_classes(test, validation),
+        gap(validation.accuracy, test.accuracy),
+        guessing(test),
+        miscalibrated(reliability),
+        small_test(test.accuracy),
+        unseen_classes(test),
+        opened_often(openings),
+    ]
+    if len(history):
+        found += [
+            course.learned_nothing(history, train_counts),
+            course.unfinished(history, run),
+            course.over_fitted(history, run),
+        ]
+    verdicts = [verdict for verdict in found if verdict]
+    if not any(verdict.level in ("bad", "warn") for verdict in verdicts):
+        verdicts.insert(0, _all_well(test, validation, reliability))
+    return verdicts
+
+
+def lost_classes(test: Metrics, validation: Metrics) -> Verdict | None:
+    """Bad if a class with test images is never recognised though chance cannot explain it, warn if chance can.
+
+    Chance: a network that recognises this class as often as the others on average misses all ``support`` images with
+    probability (1 - recall of the others) ** support; bad below 0.001, shared among the classes.
+    """
+    recall, support = test.per_class.recall, test.per_class.support
+    lost = np.flatnonzero(recall == 0)
+    if not len(lost):
+        return None
+    others = np.flatnonzero(recall > 0)
+    chances = (1 - recall[others].mean()) ** support[lost] if len(others) else np.ones(len(lost))
+    silent = not test.per_class.predicted[lost].any()
+    names = _names([test.classes[label] for label in lost])
+    evidence = "; ".join(_fate(test, int(label)) for label in lost[:10]) + ". Precision and recall of such a class are 0."
+    elsewhere = validation.per_class.recall[lost]
+    if (elsewhere > 0.5).all():
+        evidence += f" On validation images their recall is {elsewhere.min():.1%} or more."
+        remedy = (
+            "The network knows these classes, so the test images or their labels differ from the others: check how test is read."
+        )
+    else:
+        remedy = "Check the labels of these classes and how many training images they have; more images or balanced classes help."
+    level = "bad" if chances.min() < SURE / len(test.classes) else "warn"
+    verb = "never predicted" if silent else "never predicted correctly"
+    return Verdict(level, f"{names} {'is' if len(lost) == 1 else 'are'} {verb}", evidence, remedy)
+
+
+def gap(validation: Proportion, test: Proportion) -> Verdict | None:
+    """Bad if validation and test accuracy differ for certain and noticeably, warn if chance hardly explains it; either way round.
+
+    Bad: Fisher's exact test p < 0.001, and the end of the 95 % interval that is nearer to 0 is at least 1 point away. Warn:
+    p < 0.01.
+    """
+    delta = difference(test, validation)
+    if delta.p_value >= UNLIKELY:
+        return None
+    bad = delta.p_value < SURE and min(abs(delta.low), abs(delta.high)) >= GAP
+    word = "below" if delta.value < 0 else "above"
+    evidence = (
+        f"Test {test}, validation {validation}; difference {100 * delta.value:+.2f} points "
+        f"({100 * delta.low:+.2f} to {100 * delta.high:+.2f}), p = {delta.p_value:.2g} by Fisher's exact test."
+    )
+    below = (
+        "Look for test images or labels that are read in another way, or come from other people, places or times, than training."
+    )
+    above = "Look for test images that are easier than, or duplicates of, the training images."
+    title = f"Test is {100 * abs(delta.value):.1f} points {word} validation, more than chance allows"
+    return Verdict("bad" if bad else "warn", title, evidence, below if word == "below" else above)
+
+
+def guessing(test: Metrics) -> Verdict | None:
+    """Bad if the predictions tell nothing of the labels, warn if always answering the largest class would do as well.
+
+    Nothing: balanced accuracy is less than 5 % of the way from 1 / (classes with images) to 1, or within 3.3 standard
+    errors (p = 0.001 for both sides) of what the same predictions in random order would reach. As well: binomial test
+    of the accuracy against the share of the largest class, one-sided p >= 0.01.
+    """
+    support = test.per_class.support
+    seen = support > 0
+    if seen.sum() < 2:
+        return None
+    chance = 1 / seen.sum()
+    shares = test.per_class.predicted[seen] / support.sum()
+    error = math.sqrt((shares * (1 - shares) / support[seen]).sum()) / seen.sum()
+    skill = (test.balanced_accuracy - chance) / (1 - chance)
+    if skill < SKILL or test.balanced_accuracy - chance < stats.norm.isf(SURE / 2) * error:
+        return Verdict(
+            "bad",
+            "Predictions are at chance level",
+            f"Balanced accuracy {test.balanced_accuracy:.2%}; guessing gives {chance:.2%} with a standard error of {error:.2%}. "
+            f"Accuracy {test.accuracy}.",
+            "See whether the network learned its training images; if it did, the test images or labels are read in another way.",
+        )
+    k, n, majority = test.accuracy.successes, test.accuracy.n, support.max() / support.sum()
+    p_value = stats.binomtest(k, n, majority, alternative="greater").pvalue
+    if p_value < UNLIKELY:
+        return None
+    return Verdict(
+        "warn",
+        f"Always answering {test.classes[support.argmax()]} would be as accurate",
+        f"Accuracy {test.accuracy}; the largest class has {majority:.2%} of the test images (binomial test, p = {p_value:.2g}). "
+        f"Balanced accuracy {test.balanced_accuracy:.2%}.",
+        "Judge by balanced accuracy and recall per class, and give the small classes more images.",
+    )
+
+
+def miscalibrated(diagram: Reliability) -> Verdict | None:
+    """Warn if probabilities are off: ECE above the 99.9th percentile of a perfectly calibrated model on as many images, and
+    at least 0.02 above its mean, which is where a reader of "90 %" begins to be misled."""
+    if diagram.ece <= diagram.chance_high or diagram.ece - diagram.chance_mean < MISCALIBRATION:
+        return None
+    over = diagram.mean_confidence > diagram.mean_accuracy
+    return Verdict(
+        "warn",
+        f"The network is too {'sure' if over else 'unsure'} of itself",
+        f"Expected calibration error {diagram.ece:.4f}; perfect probabilities would show {diagram.chance_mean:.4f}, in 999 of 1,000 "
+        f"cases less than {diagram.chance_high:.4f}. Mean probability {diagram.mean_confidence:.2%}, accuracy {diagram.mean_accuracy:.2%}.",
+        "Fewer epochs, train.label_smoothing or more images; probabilities mean little after the losses mse and multi_margin."
+        if over
+        else "Less train.label_smoothing, or more epochs; probabilities mean little after the losses mse and multi_margin.",
+    )
+
+
+def small_test(test: Proportion) -> Verdict | None:
+    """Warn if the 95 % interval reaches more than 2.5 points to either side: sensible small networks differ by less."""
+    if test.half_width <= WIDE:
+        return None
+    needed = math.ceil(test.n * (test.half_width / 0.01) ** 2 / 100) * 100
+    return Verdict(
+        "warn",
+        "The test set is too small to tell good networks apart",
+        f"Accuracy {test}: ± {100 * test.half_width:.1f} points.",
+        f"About {needed:,} test images would give ± 1 point.",
+    )
+
+
+def unseen_classes(test: Metrics) -> Verdict | None:
+    """Warn if a class has no test image: nothing is known of it, and averages leave it out."""
+    names = [name for name, support in zip(test.classes, test.per_class.support, strict=True) if not support]
+    if not names:
+        return None
+    title = f"{_names(names)} {'has' if len(names) == 1 else 'have'} no test image"
+    return Verdict(
+        "warn", title, f"{test.accuracy.n} test images in all.", "Raise data.test or data.limit, or add images of the class."
+    )
+
+
+def opened_often(openings: int) -> Verdict | None:
+    """Info from the second opening on: a test set that many decisions looked at becomes a validation set."""
+    if openings < 2:
+        return None
+    evidence = f"Opened {openings} times on this data set, this time included."
+    return Verdict("info", "The test set was opened before", evidence, "Choose between networks by validation accuracy alone.")
+
+
+def _all_well(test: Metrics, validation: Metrics, diagram: Reliability) -> Verdict:
+    delta = difference(test.accuracy, validation.accuracy)
+    return Verdict(
+        "good",
+        "Nothing suspicious found",
+        f"All {len(test.classes)} classes are recognised (lowest recall {np.nanmin(test.per_class.recall):.1%}); test and validation "
+        f"differ by {100 * delta.value:+.2f} points (p = {delta.p_value:.2g}); accuracy is far from guessing; calibration error "
+        f"{diagram.ece:.4f} (chance {diagram.chance_mean:.4f}); the loss neither diverged nor rose nor is still falling.",
+    )
+
+
+def _fate(test: Metrics, label: int) -> str:
+    row = test.confusion[label]
+    taken = int(row.argmax())
+    return f"{row.sum()} images of {test.classes[label]}, {row[taken]} of them taken for {test.classes[taken]}"
+
+
+def _names(names: Sequence[str]) -> str:
+    """``Class a`` or ``Classes a, b and c``; of more than ten, the first ten."""
+    if len(names) == 1:
+        return f"Class {names[0]}"
+    if len(names) > 10:
+        return f"Classes {', '.join(names[:10])} and {len(names) - 10} more"
+    return f"Classes {', '.join(names[:-1])} and {names[-1]}"
