@@ -14,7 +14,7 @@ from pipeline.evaluation import course
 from pipeline.evaluation.calibration import Reliability
 from pipeline.evaluation.metrics import Metrics
 from pipeline.evaluation.statistics import Proportion, difference
-from pipeline.verdict import Verdict
+from pipeline.verdict import Level, Verdict
 
 SURE, UNLIKELY = 0.001, 0.01  # p-values of bad and warn: false alarms in one of 1,000 and one of 100 healthy networks
 GAP = 0.01  # accuracy; below it even a certain gap is no reason to distrust a result
@@ -42,7 +42,7 @@ def judge(
     train_counts : training images per class
     openings : of the test set, so far
     """
-    history = history[np.isfinite(history[["train_loss", "validation_loss"]]).all(axis=1)]
+    history = history.loc[np.isfinite(history[["train_loss", "validation_loss"]]).all(axis=1)]
     found = [
         course.diverged(run),
         lost_classes(test, validation),
@@ -88,7 +88,7 @@ def lost_classes(test: Metrics, validation: Metrics) -> Verdict | None:
         )
     else:
         remedy = "Check the labels of these classes and how many training images they have; more images or balanced classes help."
-    level = "bad" if chances.min() < SURE / len(test.classes) else "warn"
+    level: Level = "bad" if chances.min() < SURE / len(test.classes) else "warn"
     verb = "never predicted" if silent else "never predicted correctly"
     return Verdict(level, f"{names} {'is' if len(lost) == 1 else 'are'} {verb}", evidence, remedy)
 
@@ -158,14 +158,17 @@ def miscalibrated(diagram: Reliability) -> Verdict | None:
     if diagram.ece <= diagram.chance_high or diagram.ece - diagram.chance_mean < MISCALIBRATION:
         return None
     over = diagram.mean_confidence > diagram.mean_accuracy
+    evidence = (
+        f"Expected calibration error {diagram.ece:.4f}; perfect probabilities would show {diagram.chance_mean:.4f}, and less than "
+        f"{diagram.chance_high:.4f} in 999 of 1,000 cases. Mean probability {diagram.mean_confidence:.2%}, accuracy "
+        f"{diagram.mean_accuracy:.2%}."
+    )
+    remedy = "Fewer epochs, train.label_smoothing or more images" if over else "Less train.label_smoothing, or more epochs"
     return Verdict(
         "warn",
         f"The network is too {'sure' if over else 'unsure'} of itself",
-        f"Expected calibration error {diagram.ece:.4f}; perfect probabilities would show {diagram.chance_mean:.4f}, in 999 of 1,000 "
-        f"cases less than {diagram.chance_high:.4f}. Mean probability {diagram.mean_confidence:.2%}, accuracy {diagram.mean_accuracy:.2%}.",
-        "Fewer epochs, train.label_smoothing or more images; probabilities mean little after the losses mse and multi_margin."
-        if over
-        else "Less train.label_smoothing, or more epochs; probabilities mean little after the losses mse and multi_margin.",
+        evidence,
+        f"{remedy}; after the losses mse and multi_margin probabilities mean little.",
     )
 
 
@@ -206,9 +209,9 @@ def _all_well(test: Metrics, validation: Metrics, diagram: Reliability) -> Verdi
     return Verdict(
         "good",
         "Nothing suspicious found",
-        f"All {len(test.classes)} classes are recognised (lowest recall {np.nanmin(test.per_class.recall):.1%}); test and validation "
-        f"differ by {100 * delta.value:+.2f} points (p = {delta.p_value:.2g}); accuracy is far from guessing; calibration error "
-        f"{diagram.ece:.4f} (chance {diagram.chance_mean:.4f}); the loss neither diverged nor rose nor is still falling.",
+        f"All {len(test.classes)} classes are recognised, the worst with recall {np.nanmin(test.per_class.recall):.1%}; test and "
+        f"validation differ by {100 * delta.value:+.2f} points (p = {delta.p_value:.2g}); accuracy is far from guessing; calibration "
+        f"error {diagram.ece:.4f} (chance {diagram.chance_mean:.4f}); training did not diverge and was not cut short.",
     )
 
 
