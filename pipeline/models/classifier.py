@@ -58,7 +58,7 @@ class Classifier(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (n, channels, height, width) → float32, mean 0 and standard deviation 1 over the training images."""
-        return torch.addcmul(self.offset, images.float(), self.scale)
+        return images.to(torch.float32, copy=True).mul_(self.scale).add_(self.offset)
 
     def logits(self, images: Tensor) -> Tensor:
         """uint8 (n, channels, height, width) → the network's outputs, float32 (n, classes)."""

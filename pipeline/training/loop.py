@@ -1,0 +1,190 @@
+"""The training loop: epochs over a data set that lies on the device, resumable after any of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from pipeline import artifacts
+from pipeline.config import Model, Train
+from pipeline.data.dataset import SearchData
+from pipeline.data.device import DeviceSplit
+from pipeline.models.build import build
+from pipeline.models.classifier import Card, Classifier
+from pipeline.training.augment import augment
+from pipeline.training.flat import flatten_parameters
+from pipeline.training.optim import make_loss, make_optimizer
+from pipeline.training.schedule import lr_at
+from pipeline.training.step import make_step
+
+Progress = Callable[[int, int], None]  # images done and in all, this epoch
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to.
+
+    train_loss, train_accuracy : running means over the epoch's batches, in training mode
+    validation_loss, validation_accuracy : after the epoch, in evaluation mode, fp32
+    lr : of the epoch's last step
+    seconds : of wall time, validation included
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    lr: float
+    seconds: float
+
+
+class Training:
+    """One training of one network: call :meth:`run_epoch` until :attr:`ended`.
+
+    Everything random in an epoch is drawn from the seed and the number of the epoch, so that a training continued from
+    a checkpoint ends with the same history, bit for bit, as one that was never interrupted.
+    """
+
+    def __init__(self, model: Model, train: Train, data: SearchData, device: torch.device) -> None:
+        self.config, self.device = train, device
+        self.train, self.validation = DeviceSplit.of(data.train, device), DeviceSplit.of(data.validation, device)
+        network = build(model, data.info.shape, len(data.info.classes), train.seed)
+        self.classifier = Classifier(Card.of(model, data.info), network).to(device)
+        self.vector = flatten_parameters(network)
+        self.optimizer = make_optimizer(self.vector, train)
+        self.loss = make_loss(train)
+        self.step = make_step(network, self.vector, self.loss, train.precision)
+        self.history: list[Epoch] = []
+        self.diverged: str | None = None  # why, if it did
+        self.best = self.first = self._weights()  # of the best epoch so far, and of epoch 1
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the lowest validation loss, counted from 1; 0 before the first."""
+        return min(self.history, key=lambda epoch: epoch.validation_loss).epoch if self.history else 0
+
+    @property
+    def stopped_early(self) -> bool:
+        patience = self.config.early_stopping
+        return patience is not None and len(self.history) - self.best_epoch >= patience
+
+    @property
+    def ended(self) -> bool:
+        return len(self.history) >= self.config.epochs or self.stopped_early or self.diverged is not None
+
+    def run_epoch(self, progress: Progress = lambda done, total: None) -> Epoch | None:
+        """Train for one epoch and validate; None if the loss diverged, in which case the epoch does not count."""
+        start, number = time.perf_counter(), len(self.history) + 1
+        with self._random_numbers_of(number) as generator:
+            train_loss, train_accuracy = self._train_epoch(number, generator, progress)
+        validation_loss, validation_accuracy = self._validate()
+        lr = self.optimizer.param_groups[0]["lr"]
+        if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
+            self.diverged = f"the loss was no longer finite in epoch {number}, at lr {lr:g}"
+            return None
+        seconds = time.perf_counter() - start
+        record = Epoch(number, train_loss, train_accuracy, validation_loss, validation_accuracy, lr, seconds)
+        self.history.append(record)
+        if number == 1:
+            self.first = self._weights()
+        if self.best_epoch == number:
+            self.best = self._weights()
+        return record
+
+    def finish(self) -> Classifier:
+        """The trained classifier, on the CPU, with the weights that ``train.keep`` asks for; after divergence the best."""
+        if self.history and (self.config.keep == "best" or self.diverged):
+            self.classifier.network.load_state_dict(self.best)
+        elif not self.history:
+            self.classifier.network.load_state_dict(self.first)
+        return self.classifier.cpu().eval()
+
+    def _train_epoch(self, number: int, generator: torch.Generator, progress: Progress) -> tuple[float, float]:
+        """Mean loss and accuracy over the batches of one epoch."""
+        config, n = self.config, len(self.train)
+        order = torch.randperm(n, generator=generator, device=self.device)
+        batches = [batch for batch in order.split(config.batch_size) if len(batch) > 1 or config.batch_size == 1]
+        seen = sum(map(len, batches))  # a last batch of one image is left out: batch norm has no variance there
+        outputs = torch.empty(seen, len(self.classifier.classes), device=self.device)
+        losses = [epoch.validation_loss for epoch in self.history]
+        first_step, done, shown = (number - 1) * len(batches), 0, time.perf_counter()
+        self.classifier.train()
+        for index, batch in enumerate(batches):
+            self.optimizer.param_groups[0]["lr"] = lr_at(
+                first_step + index, config.lr, config.schedule, len(batches), config.epochs, losses
+            )
+            images, labels = self.train.images.index_select(0, batch), self.train.labels.index_select(0, batch)
+            if config.augment.shift or config.augment.rotation:
+                images = augment(images, config.augment, generator)
+            outputs[done : done + len(batch)] = self.step(self.classifier.normalise(images), labels)
+            self.optimizer.step()
+            done += len(batch)
+            if time.perf_counter() - shown > 0.2:
+                shown = time.perf_counter()
+                progress(done, seen)
+        labels = self.train.labels[order[:seen]]
+        return self.loss(outputs, labels).item(), _accuracy(outputs, labels)
+
+    def _validate(self) -> tuple[float, float]:
+        """Mean loss and accuracy on the validation images."""
+        self.classifier.eval()
+        with torch.no_grad():
+            outputs = torch.cat([self.classifier.logits(images) for images in self.validation.images.split(1000)])
+        return self.loss(outputs, self.validation.labels).item(), _accuracy(outputs, self.validation.labels)
+
+    @contextmanager
+    def _random_numbers_of(self, epoch: int) -> Iterator[torch.Generator]:
+        """A generator for order and augmentation, and the global one (dropout knows no other), seeded for one epoch."""
+        own, shared = np.random.SeedSequence([self.config.seed, epoch]).generate_state(2, np.uint64)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(int(shared))
+            yield torch.Generator(self.device).manual_seed(int(own))
+
+    def _weights(self) -> Tensors:
+        return {name: value.detach().cpu().clone() for name, value in self.classifier.network.state_dict().items()}
+
+    def save(self, path: Path, note: Any = None) -> None:
+        """Write all that is needed to continue, whole or not at all, with plain data of the caller's beside it."""
+        state = self.optimizer.state_dict()["state"].get(0, {})
+        groups = {"now": self._weights(), "best": self.best, "first": self.first, "optimizer": state}
+        tensors = {
+            f"{group}/{name}": value
+            for group, values in groups.items()
+            for name, value in values.items()
+            if isinstance(value, Tensor)  # SGD without momentum keeps a None
+        }
+        artifacts.write_tensors(path, tensors, {"history": [asdict(epoch) for epoch in self.history], "note": note})
+
+    def restore(self, path: Path) -> Any:
+        """Continue from :meth:`save`; returns the caller's data."""
+        groups: dict[str, Tensors] = {"now": {}, "best": {}, "first": {}, "optimizer": {}}
+        for name, value in artifacts.read_tensors(path).items():
+            group, _, key = name.partition("/")
+            groups[group][key] = value
+        with safe_open(path, "pt") as file:
+            metadata = json.loads(file.metadata()["json"])
+        self.classifier.network.load_state_dict(groups["now"])
+        self.best, self.first = groups["best"], groups["first"]
+        self.history = [Epoch(**epoch) for epoch in metadata["history"]]
+        if groups["optimizer"]:
+            param_groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": {0: groups["optimizer"]}, "param_groups": param_groups})
+        return metadata["note"]
+
+
+def _accuracy(outputs: Tensor, labels: Tensor) -> float:
+    return (outputs.argmax(1) == labels).double().mean().item()
