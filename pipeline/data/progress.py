@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-
 LONG_BYTES, LONG_COUNT = 20_000_000, 1000
 
 

@@ -1,0 +1,89 @@
+"""The same image twice: exactly, or but for brightness, contrast and a little noise."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from pipeline.data.convert import BLOCK
+from pipeline.data.dataset import Split
+
+# Of an image's variance, at most 1 % may differ once brightness and contrast are removed (correlation r, r^2 >= 0.99).
+# Of MNIST's 10,000 test images none reaches this with a training image: the closest pair, two ones, has r^2 = 0.984.
+NEAR = 0.99**0.5
+COARSE = 14  # pixels; enough to find the nearest candidate, and 2 x 2 pixels of a 28 x 28 image
+SCORES = 1 << 24  # similarities held at a time
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """One image: the split it is in, and its index there."""
+
+    split: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A held-out image, the earlier image that it repeats, and their correlation (1 for exact copies)."""
+
+    held_out: Place
+    earlier: Place
+    similarity: float
+
+
+def groups(splits: Mapping[str, Split]) -> list[list[Place]]:
+    """Sets of two or more places with identical pixels; within a set in the order of ``splits``."""
+    places = defaultdict(list)
+    for name, split in splits.items():
+        for index, image in enumerate(split.images):
+            places[hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()].append(Place(name, index))
+    return [group for group in places.values() if len(group) > 1]
+
+
+def across(found: list[list[Place]]) -> list[Pair]:
+    """For each image that repeats one of an earlier split: the pair. The earliest split comes first in each group."""
+    return [Pair(place, group[0], 1.0) for group in found for place in group if place.split != group[0].split]
+
+
+def near(earlier: Split, held_out: Split) -> list[tuple[int, int, float]]:
+    """For each held-out image its most similar earlier one, where the two are near duplicates but not equal.
+
+    The candidate is the nearest at 14 x 14 grey pixels; the verdict is the correlation at full size and in all channels.
+
+    Returns
+    -------
+    (index in held_out, index in earlier, correlation), most similar first
+    """
+    reference = _unit(earlier.images, COARSE)  # (m, d)
+    rows = max(1, SCORES // len(reference))
+    candidates = [(block @ reference.T).argmax(1) for block in _unit(held_out.images, COARSE).split(rows)]  # (rows, m) each
+    nearest = torch.cat(candidates).numpy()
+    pairs = []
+    for start in range(0, len(nearest), BLOCK):
+        some = nearest[start : start + BLOCK]
+        a, b = held_out.images[start : start + BLOCK], earlier.images[some]
+        similarity = (_unit(a) * _unit(b)).sum(1).numpy()
+        differ = (a != b).any(axis=(1, 2, 3))
+        for index in np.flatnonzero((similarity >= NEAR) & differ):
+            pairs.append((start + int(index), int(some[index]), float(similarity[index])))
+    return sorted(pairs, key=lambda pair: -pair[2])
+
+
+def _unit(images: np.ndarray, size: int | None = None) -> torch.Tensor:
+    """Brightness and contrast removed: float32 (n, d), rows of mean 0 and length 1; at ``size`` also grey and small."""
+    rows = []
+    for start in range(0, len(images), BLOCK):
+        block = torch.from_numpy(images[start : start + BLOCK]).float()
+        if size is not None:
+            block = block.mean(1, keepdim=True)
+            block = F.adaptive_avg_pool2d(block, (min(size, block.shape[2]), min(size, block.shape[3])))
+        block = block.flatten(1)
+        rows.append(F.normalize(block - block.mean(1, keepdim=True), dim=1))
+    return torch.cat(rows)
