@@ -66,7 +66,7 @@ class Training:
         self.vector = flatten_parameters(network)
         self.optimizer = make_optimizer(self.vector, train)
         self.loss = make_loss(train)
-        self.step = make_step(network, self.vector, self.loss, train.precision)
+        self.step = make_step(network, self.vector, train)
         self.history: list[Epoch] = []
         self.diverged: str | None = None  # why, if it did
         self.best = self.first = self._weights()  # of the best epoch so far, and of epoch 1

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from pipeline.config import Train
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+LossGradient = Callable[[Tensor, Tensor], Tensor]
 
 
 def make_optimizer(vector: nn.Parameter, train: Train) -> torch.optim.Optimizer:
@@ -41,3 +42,23 @@ def make_loss(train: Train) -> Loss:
             return lambda outputs, labels: F.mse_loss(outputs, F.one_hot(labels, outputs.shape[1]).to(outputs.dtype))
         case "multi_margin":
             return F.multi_margin_loss
+
+
+def make_loss_gradient(train: Train) -> LossGradient:
+    """The gradient of :func:`make_loss` with respect to the outputs, (n, classes)."""
+    if train.loss == "cross_entropy":
+        return lambda outputs, labels: _cross_entropy_gradient(outputs, labels, train.label_smoothing)
+    loss = make_loss(train)
+
+    def by_autograd(outputs: Tensor, labels: Tensor) -> Tensor:
+        outputs = outputs.detach().requires_grad_()
+        return torch.autograd.grad(loss(outputs, labels), outputs)[0]
+
+    return by_autograd
+
+
+def _cross_entropy_gradient(outputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """(probabilities - target) / n, the target being ``1 - smoothing`` on the label and ``smoothing / classes`` everywhere."""
+    n, classes = outputs.shape
+    grad = torch.softmax(outputs, 1).sub_(smoothing / classes)
+    return grad.scatter_add_(1, labels[:, None], outputs.new_full((n, 1), smoothing - 1)).div_(n)

@@ -7,14 +7,16 @@ on a CPU, where most of a step would otherwise be overhead and a slow matrix pro
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.config import Train
 from pipeline.models.build import Network
-from pipeline.training.optim import Loss
+from pipeline.training.optim import Loss, LossGradient, make_loss, make_loss_gradient
 
 
 class Step(Protocol):
@@ -23,11 +25,11 @@ class Step(Protocol):
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor: ...
 
 
-def make_step(network: Network, vector: nn.Parameter, loss: Loss, precision: str) -> Step:
+def make_step(network: Network, vector: nn.Parameter, train: Train) -> Step:
     """The fastest step that the network, its device and the precision allow."""
-    if vector.device.type == "cpu" and precision == "fp32" and all(isinstance(layer, DENSE_LAYERS) for layer in network):
-        return DenseStep(network, loss)
-    return AutogradStep(network, vector, loss, precision)
+    if vector.device.type == "cpu" and train.precision == "fp32" and all(isinstance(layer, DENSE_LAYERS) for layer in network):
+        return DenseStep(network, make_loss_gradient(train))
+    return AutogradStep(network, vector, make_loss(train), train.precision)
 
 
 class AutogradStep:
@@ -61,43 +63,56 @@ _BACKWARD: dict[type[nn.Module], Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 DENSE_LAYERS = (nn.Flatten, nn.Linear, nn.Dropout, *_BACKWARD)
 
 
+@dataclass(frozen=True)
+class _Linear:
+    """A linear layer's tensors, without autograd and the module's look-ups, which would cost as much as the arithmetic."""
+
+    weight: Tensor  # (outputs, inputs)
+    bias: Tensor  # (outputs,)
+    weight_grad: Tensor
+    bias_grad: Tensor
+
+    @classmethod
+    def of(cls, layer: nn.Linear) -> _Linear:
+        assert layer.weight.grad is not None
+        assert layer.bias.grad is not None
+        return cls(layer.weight.detach(), layer.bias.detach(), layer.weight.grad, layer.bias.grad)
+
+
 class DenseStep:
     """Forward and backward of flatten, linear, activation and dropout layers, written out."""
 
-    def __init__(self, network: Network, loss: Loss) -> None:
-        self.layers = [layer for layer in network if not isinstance(layer, nn.Flatten)]
-        self.loss = loss
+    def __init__(self, network: Network, loss_gradient: LossGradient) -> None:
+        layers = [layer for layer in network if not isinstance(layer, nn.Flatten)]
+        self.layers = [_Linear.of(layer) if isinstance(layer, nn.Linear) else layer for layer in layers]
+        self.loss_gradient = loss_gradient
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        with torch.no_grad():
-            values = [images.flatten(1)]  # the input of each layer, and the outputs
-            masks: dict[int, Tensor] = {}
-            for index, layer in enumerate(self.layers):
-                if isinstance(layer, nn.Linear):
-                    values.append(product(values[-1], layer.weight, layer.bias))
-                elif isinstance(layer, nn.Dropout):
-                    keep = 1 - layer.p
-                    masks[index] = torch.empty_like(values[-1]).bernoulli_(keep).div_(keep)
-                    values.append(values[-1] * masks[index])
-                else:
-                    values.append(layer(values[-1]))
-        outputs = values[-1].requires_grad_()
-        (grad,) = torch.autograd.grad(self.loss(outputs, labels), outputs)
-        with torch.no_grad():
-            for index in reversed(range(len(self.layers))):
-                layer, x, y = self.layers[index], values[index], values[index + 1]
-                if isinstance(layer, nn.Linear):
-                    assert layer.weight.grad is not None
-                    assert layer.bias.grad is not None
-                    _weight_gradient(grad, x, layer.weight.grad)
-                    torch.sum(grad, 0, out=layer.bias.grad)
-                    if index:
-                        grad = grad @ layer.weight
-                elif isinstance(layer, nn.Dropout):
-                    grad = grad * masks[index]
-                else:
-                    grad = _BACKWARD[type(layer)](grad, x, y)
-        return outputs.detach()
+        values = [images.flatten(1)]  # the input of each layer, and the outputs
+        masks: dict[int, Tensor] = {}
+        for index, layer in enumerate(self.layers):
+            x = values[-1]
+            if isinstance(layer, _Linear):
+                values.append(product(x, layer.weight, layer.bias))
+            elif isinstance(layer, nn.Dropout):
+                keep = 1 - layer.p
+                masks[index] = torch.empty_like(x).bernoulli_(keep).div_(keep)
+                values.append(x * masks[index])
+            else:
+                values.append(layer(x))
+        grad = self.loss_gradient(values[-1], labels)
+        for index in reversed(range(len(self.layers))):
+            layer, x, y = self.layers[index], values[index], values[index + 1]
+            if isinstance(layer, _Linear):
+                _weight_gradient(grad, x, layer.weight_grad)
+                torch.sum(grad, 0, out=layer.bias_grad)
+                if index:
+                    grad = grad @ layer.weight
+            elif isinstance(layer, nn.Dropout):
+                grad = grad * masks[index]
+            else:
+                grad = _BACKWARD[type(layer)](grad, x, y)
+        return values[-1]
 
 
 # oneDNN's product, which PyTorch reserves for compiled graphs, takes half the time of MKL's on CPUs that are not
