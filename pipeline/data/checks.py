@@ -146,10 +146,9 @@ def _conflict_verdict(pairs: Sequence[Pair], gallery: Gallery) -> Verdict:
 def _balance_verdict(counts: np.ndarray, classes: Sequence[str]) -> Verdict:
     largest, smallest = int(counts.argmax()), int(counts.argmin())
     ratio = counts[largest] / counts[smallest]
-    evidence = (
-        f"training images per class: {counts[smallest]} ({classes[smallest]}) to {counts[largest]} ({classes[largest]}), "
-        f"{ratio:.1f} to 1; always answering {classes[largest]} is right for {counts[largest] / counts.sum():.1%}"
-    )
+    spread = f"{counts[smallest]} ({classes[smallest]}) to {counts[largest]} ({classes[largest]}), {ratio:.1f} to 1"
+    share = f"always answering {classes[largest]} would be right for {counts[largest] / counts.sum():.1%} of them"
+    evidence = f"training images per class: {spread if ratio > 1 else counts[largest]}; {share}"
     if ratio <= IMBALANCE:
         return Verdict("good", "The classes are balanced", evidence)
     remedy = f"Judge by balanced accuracy and by the row of each class; collect more of {classes[smallest]}"
