@@ -9,8 +9,6 @@ import numpy as np
 
 from pipeline.evaluation.metrics import null_if_nan
 
-REPLICATES = 1000  # enough to tell p < 0.001 from the rest
-
 
 @dataclass(frozen=True)
 class Reliability:
@@ -43,11 +41,13 @@ class Reliability:
         return tree
 
 
-def reliability(probs: np.ndarray, labels: np.ndarray, bins: int, rng: np.random.Generator) -> Reliability:
+def reliability(
+    probs: np.ndarray, labels: np.ndarray, bins: int, rng: np.random.Generator, replicates: int = 1000
+) -> Reliability:
     """Compare the highest probability of each image with how often it is right.
 
     Source: Guo et al. 2017 (arXiv:1706.04599), eq. 3, equal bins. ECE of few images is above 0 even for perfect
-    probabilities; how far is found by drawing "right" anew with the stated probability, 1,000 times (consistency
+    probabilities; how far is found by drawing "right" anew with the stated probability, ``replicates`` times (consistency
     resampling, Bröcker & Smith 2007, Weather and Forecasting 22, 651).
 
     Parameters
@@ -62,7 +62,7 @@ def reliability(probs: np.ndarray, labels: np.ndarray, bins: int, rng: np.random
     counts, claimed, hits = (np.bincount(place, weights, bins) for weights in (None, confidence, right))
     with np.errstate(invalid="ignore"):
         means, shares = claimed / counts, hits / counts
-    drawn = np.array([_ece(rng.random(len(right)) < confidence, claimed, place) for _ in range(REPLICATES)])
+    drawn = np.array([_ece(rng.random(len(right)) < confidence, claimed, place) for _ in range(replicates)])
     return Reliability(
         edges=edges,
         counts=counts,

@@ -31,6 +31,7 @@ def judge(
     run: Mapping[str, Any],
     train_counts: Sequence[int],
     openings: int,
+    checks: Sequence[Verdict],
 ) -> list[Verdict]:
     """All verdicts that apply; where none is bad or a warning, one that says what was checked.
 
@@ -41,8 +42,9 @@ def judge(
     run : content of ``run.json``
     train_counts : training images per class
     openings : of the test set, so far
+    checks : verdicts on the data; those that are bad or a warning bear on the network too, and are passed on
     """
-    history = history.loc[np.isfinite(history[["train_loss", "validation_loss"]]).all(axis=1)]
+    history = history[np.isfinite(history["train_loss"]) & np.isfinite(history["validation_loss"])]
     found = [
         course.diverged(run),
         lost_classes(test, validation),
@@ -59,8 +61,9 @@ def judge(
             course.unfinished(history, run),
             course.over_fitted(history, run),
         ]
-    verdicts = [verdict for verdict in found if verdict]
-    if not any(verdict.level in ("bad", "warn") for verdict in verdicts):
+    alarms = ("bad", "warn")
+    verdicts = [verdict for verdict in found if verdict] + [verdict for verdict in checks if verdict.level in alarms]
+    if not any(verdict.level in alarms for verdict in verdicts):
         verdicts.insert(0, _all_well(test, validation, reliability))
     return verdicts
 
@@ -159,8 +162,8 @@ def miscalibrated(diagram: Reliability) -> Verdict | None:
         return None
     over = diagram.mean_confidence > diagram.mean_accuracy
     evidence = (
-        f"Expected calibration error {diagram.ece:.4f}; perfect probabilities would show {diagram.chance_mean:.4f}, and less than "
-        f"{diagram.chance_high:.4f} in 999 of 1,000 cases. Mean probability {diagram.mean_confidence:.2%}, accuracy "
+        f"Expected calibration error {diagram.ece:.4f}; perfect probabilities would show {diagram.chance_mean:.4f}, and less "
+        f"than {diagram.chance_high:.4f} in 999 of 1,000 cases. Mean probability {diagram.mean_confidence:.2%}, accuracy "
         f"{diagram.mean_accuracy:.2%}."
     )
     remedy = "Fewer epochs, train.label_smoothing or more images" if over else "Less train.label_smoothing, or more epochs"
@@ -210,8 +213,8 @@ def _all_well(test: Metrics, validation: Metrics, diagram: Reliability) -> Verdi
         "good",
         "Nothing suspicious found",
         f"All {len(test.classes)} classes are recognised, the worst with recall {np.nanmin(test.per_class.recall):.1%}; test and "
-        f"validation differ by {100 * delta.value:+.2f} points (p = {delta.p_value:.2g}); accuracy is far from guessing; calibration "
-        f"error {diagram.ece:.4f} (chance {diagram.chance_mean:.4f}); training did not diverge and was not cut short.",
+        f"validation differ by {100 * delta.value:+.2f} points (p = {delta.p_value:.2g}); accuracy is far from guessing; "
+        f"calibration error {diagram.ece:.4f} (chance {diagram.chance_mean:.4f}); training neither diverged nor was cut short.",
     )
 
 
