@@ -113,15 +113,16 @@ class Run:
         if self._writer is not None:
             self._put({"kind": "artifacts", "path": self._spool.keep(path), "folder": folder})
 
-    def log_model(self, folder: Path, example: np.ndarray) -> None:
-        """Record the classifier kept in ``folder``, so that ``mlflow models serve`` answers for it.
+    def log_model(self, folder: Path, example: np.ndarray, epoch: int) -> None:
+        """Record the classifier kept in ``folder``, so that ``mlflow models serve`` answers for it. A run has one model.
 
         example : at least two images, uint8 (n, channels, height, width), shown as its input example
+        epoch : after which the weights were as they are; the metrics of that epoch become those of the model
         """
         if len(example) < 2:  # torch.export fixes the batch size for ever where the example has one image
             raise ValueError(f"example must have at least 2 images, got {len(example)}")
         if self._writer is not None:
-            self._put({"kind": "model", "path": self._spool.keep(folder), "example": example[:5].tolist()})
+            self._put({"kind": "model", "path": self._spool.keep(folder), "example": example[:5].tolist(), "epoch": epoch})
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         self._put({"kind": "tags", "tags": dict(tags)})

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import mlflow.pytorch
 import numpy as np
 import requests
 import sqlalchemy.exc
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
-from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.models import Model, ModelSignature
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types import Schema, TensorSpec
@@ -32,6 +33,7 @@ from pipeline.tracking.spool import Record, Spool, State
 
 KEY, QUEUE, RESTORED = "studyline.key", "studyline.queue", "restored_from"
 ENDED = ("FINISHED", "FAILED")
+PASSING_CODES = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
@@ -44,6 +46,7 @@ class Sink:
         self.model_uri: str | None = None
         self.warnings: list[str] = []
         self._seen: set[tuple[str, int]] = set()
+        self._judged: str | None = None  # the model that an evaluation's metrics are of
         self._monitor: SystemMetricsMonitor | None = None
 
     @property
@@ -79,7 +82,7 @@ class Sink:
         elif kind == "artifacts":
             self._artifacts(self.spool.folder / record["path"], record["folder"])
         elif kind == "model":
-            self._model(self.spool.folder / record["path"], np.array(record["example"], np.uint8))
+            self._model(self.spool.folder / record["path"], np.array(record["example"], np.uint8), record["epoch"])
         else:
             self._finish(record["status"], record["time"])
 
@@ -102,8 +105,9 @@ class Sink:
             for name in self.run.data.metrics
             for point in self._client.get_metric_history(self._run_id, name)
         }
-        outputs = self.run.outputs.model_outputs if self.run.outputs else []
-        self.model_uri = f"models:/{outputs[0].model_id}" if outputs else None
+        self.model_uri = self._logged_model()
+        if record["mode"] == "adopt" and self.model_uri:
+            self._judged = self.model_uri.removeprefix("models:/")
         if record["mode"] == "start" or RESTORED in self.run.data.tags:
             self._describe(record)
             self._metrics(record.get("history", []))
@@ -179,7 +183,7 @@ class Sink:
             for name, value in record["values"].items():
                 if (point := (name, record["step"])) not in self._seen:
                     # A training that goes on after a kill repeats epochs; the first word stands.
-                    fresh.setdefault(point, Metric(name, value, record["time"], record["step"]))
+                    fresh.setdefault(point, Metric(name, value, record["time"], record["step"], model_id=self._judged))
         metrics = list(fresh.values())
         for start in range(0, len(metrics), MAX_METRICS_PER_BATCH):
             self._client.log_batch(self._run_id, metrics=metrics[start : start + MAX_METRICS_PER_BATCH])
@@ -191,35 +195,46 @@ class Sink:
         else:
             self._client.log_artifact(self._run_id, str(path), folder or None)
 
-    def _model(self, folder: Path, example: np.ndarray) -> None:
+    def _model(self, folder: Path, example: np.ndarray, epoch: int) -> None:
+        """Record the classifier as an exported program: it needs torch to be loaded, and nothing of ours."""
         if self.model_uri is not None:
             return
         from pipeline.models.classifier import load
 
-        assert self.run is not None
         classifier = load(folder)
         channels, height, width = classifier.shape
-        signature = ModelSignature(
-            Schema([TensorSpec(np.dtype("uint8"), (-1, channels, height, width), "images")]),
-            Schema([TensorSpec(np.dtype("float32"), (-1, len(classifier.classes)))]),
+        info = Model.log(
+            None,
+            mlflow.pytorch,
+            run_id=self._run_id,
+            name="model",
+            step=epoch,
+            pytorch_model=classifier,
+            serialization_format="pt2",
+            signature=ModelSignature(
+                Schema([TensorSpec(np.dtype("uint8"), (-1, channels, height, width))]),
+                Schema([TensorSpec(np.dtype("float32"), (-1, len(classifier.classes)))]),
+            ),
+            input_example=example,
+            # Named, as finding them out costs ten seconds; without "+cpu", which is on no index.
+            pip_requirements=[
+                f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in ("mlflow", "torch", "numpy")
+            ],
+            metadata={"classes": list(classifier.classes), "shape": list(classifier.shape)},
         )
-        status = self.run.info.status
-        with mlflow.start_run(self._run_id):
-            info = mlflow.pytorch.log_model(
-                classifier,
-                name="model",
-                signature=signature,
-                input_example={"images": example},
-                # Named, as finding them out costs ten seconds; without "+cpu", which is on no index.
-                pip_requirements=[
-                    f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in ("mlflow", "torch", "numpy")
-                ],
-                serialization_format="pt2",
-                metadata={"classes": list(classifier.classes), "shape": list(classifier.shape)},
-            )
-        if status not in ENDED:  # start_run has left it FINISHED
-            self._client.update_run(self._run_id, status="RUNNING")
         self.model_uri = info.model_uri
+
+    def _logged_model(self) -> str | None:
+        """The URI of the run's model, if it has one; what a kill left of another is removed."""
+        assert self.run is not None
+        uri = None
+        for output in self.run.outputs.model_outputs if self.run.outputs else []:
+            model = self._client.get_logged_model(output.model_id)
+            if model.status == LoggedModelStatus.READY:
+                uri = model.model_uri
+            else:
+                self._client.delete_logged_model(model.model_id)
+        return uri
 
     def _finish(self, status: str, time: int | None) -> None:
         if self._monitor is not None:
@@ -233,11 +248,20 @@ class RefusedError(Exception):
     """The store answers, and will not take the run however often we try."""
 
 
-def is_passing(error: Exception) -> bool:
+def is_passing(error: BaseException | None) -> bool:
     """Whether the same request may succeed later: the store is away, locked, full or out of order."""
-    if isinstance(error, MlflowException):
-        return error.error_code in {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
-    return isinstance(error, requests.RequestException | sqlalchemy.exc.DBAPIError | OSError)
+    # mlflow wraps what went wrong below it, and has one code, INTERNAL_ERROR, for that and for much that stays wrong.
+    while error is not None:
+        if isinstance(error, RestException) and error.error_code in {"INTERNAL_ERROR", *PASSING_CODES}:
+            return True
+        if isinstance(error, MlflowException) and error.error_code in PASSING_CODES:
+            return True
+        if isinstance(error, requests.RequestException | sqlalchemy.exc.DBAPIError):
+            return True
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager
