@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,11 @@ NARROW = "\u202f"
 
 def percent(value: float | None, digits: int = 2) -> str:
     return NOTHING if value is None else f"{100 * value:.{digits}f}{NARROW}%"
+
+
+def probability(value: float) -> str:
+    """One decimal; what would round to certainty says so."""
+    return f"> 99.9{NARROW}%" if 0.9995 <= value < 1 else percent(value, 1)
 
 
 def digits_for(n: int) -> int:
@@ -38,7 +44,13 @@ def short(value: float | None) -> str:
 
 
 def size(n_bytes: float) -> str:
-    return f"{n_bytes:.0f}{SPACE}B" if n_bytes < 1000 else f"{short(max(n_bytes, 10_000))}B" if n_bytes >= 10_000 else f"{n_bytes / 1000:.1f}{SPACE}kB"
+    return (
+        f"{n_bytes:.0f}{SPACE}B"
+        if n_bytes < 1000
+        else f"{short(max(n_bytes, 10_000))}B"
+        if n_bytes >= 10_000
+        else f"{n_bytes / 1000:.1f}{SPACE}kB"
+    )
 
 
 def duration(seconds: float | None) -> str:
@@ -69,7 +81,13 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}" if number else ""
 
 
+def sentence(text: str) -> str:
+    """With a capital, unless it begins with a name in code, and with a full stop."""
+    capital = re.match(r"[a-z]+[ ,]", text)
+    return (text[:1].upper() + text[1:] if capital else text) + ("" if text.endswith((".", "?", "!")) else ".")
+
+
 FILTERS: Mapping[str, Any] = {
     function.__name__: function
-    for function in (percent, decimal, count, short, size, duration, milliseconds, general, scalar)
+    for function in (percent, probability, decimal, count, short, size, duration, milliseconds, general, scalar, sentence)
 }

@@ -12,6 +12,15 @@ from pipeline.data.dataset import DatasetInfo
 from pipeline.report import formats
 from pipeline.report.inputs import Inputs
 
+KINDS = {
+    "conv": "convolution",
+    "norm2d": "batch norm",
+    "norm1d": "batch norm",
+    "max": "max pooling",
+    "avg": "average pooling",
+    "average": "average over the image",
+    "dropout2d": "dropout of channels",
+}  # what plan.Layer calls them → what people do
 STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between ticks, as shares
 
 
@@ -46,9 +55,7 @@ def strip(proportions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         | {"dot": place(item["value"])}
         for name, item in proportions.items()
     ]
-    ticks = [
-        {"left": place(number * step), "text": formats.percent(number * step, digits)} for number in range(first, last + 1)
-    ]
+    ticks = [{"left": place(number * step), "text": formats.percent(number * step, digits)} for number in range(first, last + 1)]
     label = "; ".join(f"{name.lower()} accuracy {interval(item)}" for name, item in proportions.items())
     return {"rows": rows, "ticks": ticks, "label": label}
 
@@ -65,20 +72,18 @@ def describe_network(model: Mapping[str, Any]) -> str:
     return " and ".join(part for part in parts if part) or "one linear layer"
 
 
-def lede(dataset: DatasetInfo, run: Mapping[str, Any], test: Mapping[str, Any] | None) -> str:
+def lede(dataset: DatasetInfo, run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
     """What was trained on what, in two or three sentences."""
     train = f"{sum(dataset.counts['train']):,}"
     network = f"{describe_network(run['params']['model'])}, {run['parameters']:,} parameters"
-    sentences = []
-    if test:
-        low, high = (formats.percent(test[key], formats.digits_for(test["n"])) for key in ("low", "high"))
-        sentences.append(f"95{formats.NARROW}% interval {low} to {high} (Wilson).")
-    sentences.append(
+    low, high = (formats.percent(test[key], formats.digits_for(test["n"])) for key in ("low", "high"))
+    sentences = [
+        f"95{formats.NARROW}% interval {low} to {high} (Wilson).",
         f"A network of {network}, trained for {formats.plural(run['epochs_run'], 'epoch')} on {train} images of {dataset.name} "
-        f"in {formats.duration(run['seconds'])} on {run['device_name'] or run['device']}."
-    )
+        f"in {formats.duration(run['seconds'])} on {run['device_name'] or run['device']}.",
+    ]
     if run["state"] == "diverged":
-        sentences.append(f"Training diverged: {run['reason']}.")
+        sentences.append(f"Training diverged: {formats.sentence(run['reason'])}")
     return " ".join(sentences)
 
 
@@ -88,7 +93,7 @@ def order(verdicts: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
 
 
 def verdict_summary(verdicts: Sequence[Mapping[str, str]]) -> str:
-    """``1 problem, 2 warnings, 5 checks in order.``"""
+    """``1 problem and 2 warnings found.``"""
     numbers = {level: sum(verdict["level"] == level for verdict in verdicts) for level in ("bad", "warn", "good")}
     if not (numbers["bad"] or numbers["warn"]):
         return "No problem found."
@@ -102,7 +107,7 @@ def view(inputs: Inputs) -> dict[str, Any]:
     test = metrics["accuracy"]
     return {
         "page_title": f"{dataset.name}: {formats.percent(test['value'], formats.digits_for(test['n']))} – studyline",
-        "date": datetime.fromisoformat(run["started"]).strftime("%-d %B %Y, %H:%M"),
+        "date": datetime.fromisoformat(run["started"]).strftime("%-d %b %Y, %H:%M"),
         "test": test,
         "number": f"{100 * test['value']:.{formats.digits_for(test['n'])}f}",
         "strip": strip({"Test": test, "Validation": metrics["validation_accuracy"]}),
@@ -133,7 +138,7 @@ def keys(inputs: Inputs) -> list[Key]:
             "Latency",
             speed["latency_ms"],
             formats.milliseconds(speed["latency_ms"]),
-            f"one image; {formats.milliseconds(speed['latency_ms_p95'])} at worst of 20",
+            f"one image, median; 95{formats.NARROW}% within {formats.milliseconds(speed['latency_ms_p95'])}",
         ),
         Key(
             "Throughput",
@@ -158,10 +163,11 @@ def training(run: Mapping[str, Any], history: Sequence[Mapping[str, float | None
     if run["stopped_early"]:
         text += f" Stopped early, after {train['early_stopping']} epochs without a lower validation loss."
     if run["state"] == "diverged":
-        text += f" It diverged: {run['reason']}."
+        text += f" It diverged: {formats.sentence(run['reason'])}"
     return text if history else f"{text} No epoch was completed."
 
 
 def network(run: Mapping[str, Any]) -> str:
     model = run["params"]["model"]
-    return f"{describe_network(model).capitalize()}, {model['activation']} unless a layer says otherwise, and a linear layer to the classes."
+    layers = describe_network(model)
+    return f"{layers[:1].upper()}{layers[1:]}; {model['activation']} where a layer names no other; a linear layer to the classes."

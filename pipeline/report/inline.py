@@ -18,6 +18,10 @@ THUMBNAIL = 64  # pixels; a gallery of larger photographs would weigh more than 
 ElementTree.register_namespace("", SVG)
 
 
+class ReportError(ValueError):
+    """A file that the report cannot use; names it and says what to do."""
+
+
 def data_uri(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
@@ -29,7 +33,15 @@ def picture(pixels: np.ndarray) -> str:
     ----------
     pixels : uint8 (channels, height, width), 1 or 3 channels
     """
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
+    return _encoded(Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(np.moveaxis(pixels, 0, -1))))
+
+
+def thumbnail(png: str) -> str:
+    """A base64 PNG as a data URI, in the form that :func:`picture` gives."""
+    return _encoded(Image.open(io.BytesIO(base64.b64decode(png))))
+
+
+def _encoded(image: Image.Image) -> str:
     small = max(image.size) <= 32
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
@@ -48,13 +60,13 @@ def figure(svg: str, name: str, label: str) -> Markup:
 
     Raises
     ------
-    ValueError
+    ReportError
         The text is no well-formed XML.
     """
     try:
         root = ElementTree.fromstring(svg)
     except ElementTree.ParseError as error:
-        raise ValueError(f"figure {name} must be well-formed SVG: {error}; run the evaluate stage again") from None
+        raise ReportError(f"figure {name} must be well-formed SVG: {error}; run the evaluate stage again") from None
     for parent in root.iter():
         for child in list(parent):
             if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style", f"{{{SVG}}}script", f"{{{SVG}}}title"):
@@ -73,7 +85,7 @@ def width(svg: str) -> float:
     """The width of a figure in CSS pixels, from its view box in points."""
     match = re.search(r'viewBox="[\d.]+ [\d.]+ ([\d.]+)', svg)
     if not match:
-        raise ValueError("a figure must have a viewBox; run the evaluate stage again")
+        raise ReportError("a figure must have a viewBox; run the evaluate stage again")
     return float(match[1]) * 4 / 3
 
 

@@ -33,38 +33,35 @@ class Inputs:
     """The written results of one run, as plain data and arrays.
 
     history : one row per epoch, numbers by column name; None where a value is not finite
-    run, metrics, checks : as in docs/architecture.md
+    source, run, metrics, checks : content of the JSON files, as in docs/architecture.md
     verdicts : mappings of level, title, evidence and remedy
-    probs, labels : float32 (n, n_classes) and int64 (n,), of the test images
-    gallery : arrays by name, as in docs/architecture.md
+    gallery : uint8 images (m, channels, height, width) by name: right, wrong, samples
     figures : SVG text and CSV text, by name of the figure
     files : the files of the model and of the evaluation
     """
 
+    source: dict[str, Any]
     dataset: DatasetInfo
     run: dict[str, Any]
     history: list[dict[str, float | None]]
     metrics: dict[str, Any]
     verdicts: list[dict[str, str]]
     checks: dict[str, Any]
-    probs: np.ndarray
-    labels: np.ndarray
     gallery: dict[str, np.ndarray]
     figures: dict[str, tuple[str, str]]
     files: tuple[FileRecord, ...]
 
     @classmethod
-    def read(cls, search: Path, checks: Path, model: Path, evaluation: Path) -> Inputs:
-        with np.load(evaluation / "predictions.npz") as predictions, np.load(evaluation / "gallery.npz") as gallery:
+    def read(cls, raw: Path, search: Path, checks: Path, model: Path, evaluation: Path) -> Inputs:
+        with np.load(evaluation / "gallery.npz") as gallery:
             return cls(
+                source=artifacts.read_json(raw / "source.json"),
                 dataset=DatasetInfo.read(search),
                 run=artifacts.read_json(model / "run.json"),
                 history=_history(model / "history.csv"),
                 metrics=artifacts.read_json(evaluation / "metrics.json"),
                 verdicts=artifacts.read_json(evaluation / "verdicts.json"),
                 checks=artifacts.read_json(checks),
-                probs=predictions["probs"],
-                labels=predictions["labels"],
                 gallery=dict(gallery),
                 figures={
                     path.stem: (path.read_text(), path.with_suffix(".csv").read_text())

@@ -7,7 +7,6 @@ import hashlib
 import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from importlib import resources
 from typing import Any
 
@@ -78,6 +77,7 @@ class Drawn:
 
 def _view(inputs: Inputs) -> dict[str, Any]:
     metrics, run, dataset = inputs.metrics, inputs.run, inputs.dataset
+    settings = provenance.settings(run["params"])
     floor = results.recall_floor(metrics["per_class"])
     return {
         "dataset": dataset,
@@ -86,7 +86,7 @@ def _view(inputs: Inputs) -> dict[str, Any]:
         "history": inputs.history,
         "checks": inputs.checks,
         "files": inputs.files,
-        "figures": {name: _drawn(name, inputs) for name in inputs.figures},
+        "figures": {name: _drawn(name, inputs) for name in inputs.figures if name != "learning_rate" or _lr_moves(inputs)},
         "headline": headline.view(inputs),
         "level_names": LEVELS,
         "verdicts": headline.order(inputs.verdicts),
@@ -99,10 +99,15 @@ def _view(inputs: Inputs) -> dict[str, Any]:
         "galleries": results.galleries(metrics["gallery"], inputs.gallery, dataset.classes),
         "outputs": results.outputs(inputs.gallery["samples"], metrics["gallery"]["samples"], dataset.classes),
         "layers": metrics["layers"],
+        "kinds": headline.KINDS,
         "network_summary": headline.network(run),
-        "class_counts": provenance.class_counts(dataset),
+        "class_counts": provenance.class_counts(dataset, inputs.checks["examples"]),
+        "findings": provenance.findings(inputs.checks),
+        "source": inputs.source if len(inputs.source["files"]) <= provenance.MOST_FILES else None,
+        "source_summary": provenance.source_summary(inputs.source),
         "data_summary": provenance.data_summary(dataset, metrics["test_openings"]),
-        "config": provenance.settings(run["params"]),
+        "config": settings,
+        "changed": [row for rows in settings.values() for row in rows if row.changed],
         "params_uri": inline.data_uri(provenance.yaml_text(run["params"]).encode(), "application/yaml"),
         "lineage": provenance.lineage(run, dataset),
         "commands": provenance.commands(run),
@@ -121,8 +126,13 @@ def _drawn(name: str, inputs: Inputs) -> Drawn:
         svg=inline.figure(svg, name, f"{words['title']}. {words['caption']}"),
         csv=inline.data_uri(csv.encode(), "text/csv"),
         width=width,
-        broad=width > 520,
+        broad=width > 600,
     )
+
+
+def _lr_moves(inputs: Inputs) -> bool:
+    """A constant learning rate stands in the text; a picture of a level line says no more."""
+    return len({row["lr"] for row in inputs.history}) > 1
 
 
 def _present(section: str, view: Mapping[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,19 +11,58 @@ from ruamel.yaml import YAML
 
 from pipeline import config
 from pipeline.data.dataset import DatasetInfo
-from pipeline.report import formats
+from pipeline.report import formats, inline
 
+PAIRS = {
+    "exact": "The same image in two splits",
+    "near": "Nearly the same image in two splits",
+    "conflicting": "The same image with two labels",
+}
+EXAMPLES = 5  # training images of each class
+MOST_PICTURED = 30  # classes; of more, examples would outweigh the page
+MOST_FILES = 12  # of the source that are listed one by one
 LOCAL_UI = "http://127.0.0.1:5000"  # of `make ui`
 
 
-def class_counts(dataset: DatasetInfo) -> list[dict[str, Any]]:
-    """Images per class and split, and the share of all; ``relative`` to the largest class."""
+def class_counts(dataset: DatasetInfo, examples: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """Images per class and split, the share of all, ``relative`` to the largest class, and some training images."""
     totals = [sum(counts) for counts in zip(*dataset.counts.values(), strict=True)]
+    shown = EXAMPLES if len(dataset.classes) <= MOST_PICTURED else 0
     return [
         {"class": name, "counts": [counts[k] for counts in dataset.counts.values()]}
         | {"share": totals[k] / sum(totals), "relative": totals[k] / max(totals)}
+        | {"examples": [inline.thumbnail(png) for png in examples[name][:shown]]}
         for k, name in enumerate(dataset.classes)
     ]
+
+
+def findings(checks: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The pictures behind what the data checks found: pairs of images that repeat each other."""
+    return [
+        {"title": PAIRS[kind], "count": found["count"], "pairs": [_pair(*pair) for pair in found["examples"]]}
+        for kind, found in checks["duplicates"].items()
+        if found["count"]
+    ]
+
+
+def _pair(held_out: Mapping[str, Any], earlier: Mapping[str, Any], similarity: float) -> dict[str, Any]:
+    sides = [
+        {
+            "uri": inline.thumbnail(side["png"]),
+            "name": f"{side['split']} {side['index']}: {side['class']}",
+            "origin": side["origin"],
+        }
+        for side in (held_out, earlier)
+    ]
+    return {"sides": sides, "similarity": similarity}
+
+
+def source_summary(source: Mapping[str, Any]) -> str:
+    """How many files, of what size, from where."""
+    files = source["files"].values()
+    origins = sorted({file["from"] for file in files})
+    where = origins[0] if len(origins) == 1 else f"{len(origins)} places"
+    return f"{formats.plural(len(files), 'file')}, {formats.size(sum(file['bytes'] for file in files))}, from {where}."
 
 
 def data_summary(dataset: DatasetInfo, openings: int) -> str:
@@ -37,26 +76,28 @@ def data_summary(dataset: DatasetInfo, openings: int) -> str:
     )
 
 
-def settings(params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The sections of the configuration as tables: key, value, meaning, and whether it differs from the default."""
+@dataclass(frozen=True)
+class Setting:
+    """One key of the configuration: its value as lines of text, its meaning, and whether it differs from the default."""
+
+    key: str
+    lines: list[str]
+    meaning: str
+    changed: bool
+
+
+def settings(params: Mapping[str, Any]) -> dict[str, list[Setting]]:
+    """The configuration, section by section."""
     schema = config.schema()
     meanings = dict(_meanings(schema, schema["$defs"]))
     defaults = dict(_leaves(config.to_tree(config.Params())))
-    return [
-        {
-            "name": section,
-            "rows": [
-                {
-                    "key": f"{section}.{key}",
-                    "values": _written(value),
-                    "meaning": meanings.get(f"{section}.{key}", ""),
-                    "changed": defaults.get(f"{section}.{key}") != value,
-                }
-                for key, value in _leaves(tree)
-            ],
-        }
+    return {
+        section: [
+            Setting(key, _written(value), meanings.get(key, ""), defaults.get(key) != value)
+            for key, value in _leaves(tree, f"{section}.")
+        ]
         for section, tree in params.items()
-    ]
+    }
 
 
 def _written(value: Any) -> list[str]:
@@ -89,7 +130,7 @@ def _meanings(node: Mapping[str, Any], definitions: Mapping[str, Any], prefix: s
 def yaml_text(params: Mapping[str, Any]) -> str:
     """The configuration as a params.yaml that reproduces it."""
     yaml = YAML()
-    yaml.default_flow_style = None  # type: ignore[assignment]  # a block of the network on one line
+    yaml.default_flow_style = None  # a block of the network stays on one line
     text = io.StringIO()
     yaml.dump(params, text)
     return text.getvalue()
@@ -132,20 +173,16 @@ def lineage(run: Mapping[str, Any], dataset: DatasetInfo) -> list[Origin]:
     tracked = run["run_id"] is not None
     dirty = "with changes that were not committed" if run["git_dirty"] else ""
     return [
-        Origin("MLflow run", run["run_id"] or "not tracked", link=run_link(run), note="opens while make ui runs" if tracked else ""),
+        Origin(
+            "MLflow run", run["run_id"] or "not tracked", link=run_link(run), note="opens while make ui runs" if tracked else ""
+        ),
         Origin("Tracking store", run["tracking_uri"] or formats.NOTHING, code=True),
         Origin("Model in MLflow", run["model_uri"] or formats.NOTHING, code=True),
         Origin("Git commit", run["git_commit"] or "not in a git repository", code=True, note=dirty),
-        Origin("Data fingerprint", dataset.fingerprint, code=True, note=_same_data(run, dataset)),
+        Origin("Data fingerprint", dataset.fingerprint, code=True),
         Origin("Configuration hash", run["config_hash"], code=True),
         Origin("Seeds", f"training {params['train']['seed']}, split {dataset.split_seed}"),
         Origin("Device", f"{run['device_name'] or run['device']}, {formats.plural(run['threads'], 'thread')}"),
         Origin("Environment", ", ".join(f"{name} {version}" for name, version in run["environment"].items())),
         Origin("Started", run["started"]),
     ]
-
-
-def _same_data(run: Mapping[str, Any], dataset: DatasetInfo) -> str:
-    if run["data_fingerprint"] == dataset.fingerprint:
-        return ""
-    return f"but the model was trained on {run['data_fingerprint']}; run make repro to bring both together"

@@ -19,11 +19,7 @@ def per_class(rows: Sequence[Mapping[str, Any]], floor: float) -> list[dict[str,
     """Rows of the table, each with its recall and interval as shares of the axis from ``floor`` to 1."""
     return [
         dict(row)
-        | (
-            {"bar": {key: (row[name] - floor) / (1 - floor) for key, name in BAR.items()}}
-            if row["recall"] is not None
-            else {}
-        )
+        | ({"bar": {key: (row[name] - floor) / (1 - floor) for key, name in BAR.items()}} if row["recall"] is not None else {})
         for row in rows
     ]
 
@@ -116,6 +112,20 @@ def galleries(rows: Mapping[str, Any], images: Mapping[str, np.ndarray], classes
     """The galleries of wrong and right predictions, as they were chosen by the evaluation."""
     wrong, right = len(rows["wrong"]), len(rows["right"])
     return [
-        gallery("wrong", images["wrong"], rows["wrong"], classes, "Wrong", f"The {wrong} mistakes made with the highest probability, highest first: true class → prediction, its probability."),
-        gallery("right", images["right"], rows["right"], classes, "Right", f"{right} drawn at random from the images classified correctly."),
+        gallery(
+            "wrong",
+            images["wrong"],
+            rows["wrong"],
+            classes,
+            "Wrong",
+            f"The {wrong} mistakes made with the highest probability, highest first: true class → prediction, its probability.",
+        ),
+        gallery(
+            "right",
+            images["right"],
+            rows["right"],
+            classes,
+            "Right",
+            f"{right} drawn at random from the images classified correctly.",
+        ),
     ]

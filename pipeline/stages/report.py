@@ -10,7 +10,7 @@ from pipeline.stages import one_line_errors
 
 def main() -> None:
     with one_line_errors():
-        inputs = Inputs.read(artifacts.SEARCH, artifacts.CHECKS, artifacts.MODEL, artifacts.EVALUATION)
+        inputs = Inputs.read(artifacts.RAW, artifacts.SEARCH, artifacts.CHECKS, artifacts.MODEL, artifacts.EVALUATION)
         text = page.render(inputs)
         with artifacts.atomic_path(artifacts.REPORT) as temporary:
             temporary.write_text(text, encoding="utf-8")
