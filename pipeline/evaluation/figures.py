@@ -91,7 +91,9 @@ def roc(curves: Sequence[Curve], classes: Sequence[str], mean_area: float) -> Dr
     whole.set_title("whole")
     corner.set(title="upper left corner", xlim=(0, 0.1), ylim=(0.9, 1.002))
     figure.legend(*whole.get_legend_handles_labels(), loc="outside right center")
-    caption = f"Each class against the rest, over all thresholds. Mean area under the curves {mean_area:.4f}; chance is 0.5."
+    caption = (
+        f"Each class against the rest, over all thresholds. Mean area under the curves {_or_undefined(mean_area)}; chance is 0.5."
+    )
     return Drawing("roc", "ROC curves", caption, figure, _table(curves, classes, "false_positive_rate", "true_positive_rate"))
 
 
@@ -106,7 +108,7 @@ def precision_recall(curves: Sequence[Curve], classes: Sequence[str], mean_area:
     whole.set(title="whole", ylim=(0, 1.02))
     corner.set(title="upper right corner", xlim=(0.9, 1.002), ylim=(0.9, 1.002))
     figure.legend(*whole.get_legend_handles_labels(), loc="outside right center")
-    caption = f"Each class against the rest, over all thresholds. Mean average precision (AP) {mean_area:.4f}."
+    caption = f"Each class against the rest, over all thresholds. Mean average precision (AP) {_or_undefined(mean_area)}."
     return Drawing("precision_recall", "Precision and recall", caption, figure, _table(curves, classes, "recall", "precision"))
 
 
@@ -185,6 +187,10 @@ def _curves(axes: Axes, curves: Sequence[Curve], classes: Sequence[str], area: s
 def _table(curves: Sequence[Curve], classes: Sequence[str], x: str, y: str) -> pd.DataFrame:
     parts = [pd.DataFrame({"class": name, x: c.x, y: c.y}) for name, c in zip(classes, (c.thin() for c in curves), strict=True)]
     return pd.concat(parts, ignore_index=True)
+
+
+def _or_undefined(area: float) -> str:
+    return "undefined (all test images are of one class)" if np.isnan(area) else f"{area:.4f}"
 
 
 def _short(name: str) -> str:
