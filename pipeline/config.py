@@ -396,3 +396,7 @@ def _nearest(path: Sequence[str | int]) -> str:
     beside = _keys(path[:-1])
     near = difflib.get_close_matches(name, beside, n=1, cutoff=0.0)[0]
     return _dotted((*path[:-1], near))
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema(), indent=2))

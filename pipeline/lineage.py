@@ -1,0 +1,56 @@
+"""Where a result comes from: code, configuration, environment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "mlflow", "dvc")
+WRITTEN_BY_RUNS = ("dvc.lock", "reports")  # they change with every run and say nothing of the code
+
+
+def git_state(root: Path) -> tuple[str | None, bool]:
+    """The commit that is checked out, None outside a repository, and whether tracked files differ from it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in WRITTEN_BY_RUNS))
+    except (OSError, subprocess.CalledProcessError):
+        return None, False
+    return commit, bool(changed)
+
+
+def environment() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def digest(tree: Any) -> str:
+    """16 hex digits that name plain data, whatever the order of its keys."""
+    return hashlib.blake2b(json.dumps(tree, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def code_digest(*packages: str) -> str:
+    """16 hex digits that name the source of packages below ``pipeline``, so that a checkpoint knows the code that made it."""
+    root = Path(__file__).parent
+    files = sorted(path for package in packages for path in (root / package).rglob("*.py"))
+    return digest([[path.relative_to(root).as_posix(), path.read_text()] for path in files])
+
+
+def device_name(device: torch.device) -> str:
+    """The processor's name as its maker gives it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()

@@ -1,0 +1,85 @@
+"""Stage train: a network from the training images, recorded in MLflow, continued where it was interrupted."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from pipeline import artifacts, config, tracking
+from pipeline.config import Params
+from pipeline.data.dataset import SearchData
+from pipeline.stages import one_line_errors
+from pipeline.training import account
+from pipeline.training.device import choose_device
+from pipeline.training.display import Display
+from pipeline.training.loop import Training
+
+
+def main() -> None:
+    with one_line_errors():
+        params = config.load()
+        data = SearchData.read(artifacts.SEARCH)
+        store = tracking.locate(params.tracking, os.environ)
+        torch.set_num_threads(params.train.threads)
+        training = Training(params.model, params.train, data, choose_device(params.train.device))
+        about = account.before(params, data.info, training.device)
+        checkpoint = artifacts.CHECKPOINTS / f"{about['key']}.safetensors"
+        if checkpoint.exists():
+            about["started"] = training.restore(checkpoint)
+            print(f"continuing after epoch {len(training.history)} of an interrupted training")
+        with open_run(store, params, data, about) as run, artifacts.atomic_folder(artifacts.MODEL) as folder:
+            fit(training, run, checkpoint, about["started"])
+            write(training, folder)
+            run.log_artifacts(folder, "files")
+            run.log_model(folder, data.validation.images[:4], training.best_epoch)
+            run.describe(account.headline(training))
+            recorded = run.finish("FAILED" if training.diverged else "FINISHED")
+            artifacts.write_json(folder / "run.json", {**about, **account.after(training), **account.record(recorded)})
+        checkpoint.unlink(missing_ok=True)
+        print(account.headline(training))
+
+
+def open_run(store: tracking.Store, params: Params, data: SearchData, about: account.Account) -> tracking.Run:
+    """The MLflow run of this training: a new one, or the one that was interrupted."""
+    info, n_classes = data.info, len(data.info.classes)
+    inputs = [
+        tracking.Dataset(info.name, "training", info.fingerprint, str(artifacts.SEARCH), data.train.images.shape, n_classes),
+        tracking.Dataset(
+            info.name, "validation", info.fingerprint, str(artifacts.SEARCH), data.validation.images.shape, n_classes
+        ),
+    ]
+    return tracking.start(
+        store, key=about["key"], name=about["name"], params=about["params"], tags=account.tags(about, os.environ), inputs=inputs
+    )
+
+
+def fit(training: Training, run: tracking.Run, checkpoint: Path, started: str) -> None:
+    """Train to the end; each epoch is on disk and in the run's queue before the next begins."""
+    for done in training.history:
+        run.log_epoch(done.epoch, account.metrics(done))
+    with Display(training.config.epochs, training.history) as display:
+        while not training.ended:
+            epoch = training.run_epoch(display.progress)
+            if epoch is None:
+                break
+            training.save(checkpoint, note=started)
+            run.log_epoch(epoch.epoch, account.metrics(epoch))
+            display.epoch(epoch, best=epoch.epoch == training.best_epoch)
+
+
+def write(training: Training, folder: Path) -> None:
+    """The model, its weights after epoch 1, and the history."""
+    classifier = training.finish()
+    classifier.save(folder)
+    artifacts.write_tensors(folder / "weights_epoch1.safetensors", training.first)
+    pd.DataFrame([asdict(epoch) for epoch in training.history], columns=account.COLUMNS).to_csv(
+        folder / "history.csv", index=False
+    )
+
+
+if __name__ == "__main__":
+    main()

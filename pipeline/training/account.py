@@ -1,0 +1,102 @@
+"""What is told of a training: the content of ``run.json``, and the tags, metrics and headline of its MLflow run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import lineage
+from pipeline.config import Model, Params, to_tree
+from pipeline.data.dataset import DatasetInfo
+from pipeline.models.plan import plan
+from pipeline.tracking import Recorded, epoch_metrics
+from pipeline.training.loop import Epoch, Training
+
+Account = dict[str, Any]
+
+COLUMNS = [field.name for field in fields(Epoch)]
+SHAPES_TRAINING = ("data", "model", "train")  # the sections that decide what a training computes
+
+
+def before(params: Params, info: DatasetInfo, device: torch.device) -> Account:
+    """All that is known when training starts.
+
+    ``config_hash`` names the configuration; ``key`` also the data, the device and the code, all that a checkpoint must
+    share with the training that continues it.
+    """
+    tree = to_tree(params)
+    config_hash = lineage.digest({section: tree[section] for section in SHAPES_TRAINING})
+    layers = plan(params.model, info.shape, len(info.classes))
+    commit, dirty = lineage.git_state(Path.cwd())
+    return {
+        "name": f"{info.name} {describe(params.model)}",
+        "key": lineage.digest([config_hash, info.fingerprint, device.type, lineage.code_digest("training", "models")]),
+        "params": tree,
+        "config_hash": config_hash,
+        "data_fingerprint": info.fingerprint,
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "seed": params.train.seed,
+        "parameters": layers.parameters,
+        "trainable_parameters": layers.parameters,
+        "multiply_adds": layers.multiply_adds,
+        "device": device.type,
+        "device_name": lineage.device_name(device),
+        "threads": params.train.threads,
+        "environment": lineage.environment(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def after(training: Training) -> Account:
+    """What training came to."""
+    seconds = sum(epoch.seconds for epoch in training.history)
+    return {
+        "state": "diverged" if training.diverged else "finished",
+        "reason": training.diverged,
+        "best_epoch": training.best_epoch,
+        "epochs_run": len(training.history),
+        "stopped_early": training.stopped_early,
+        "seconds": seconds,
+        "images_per_second": len(training.history) * len(training.train) / seconds if seconds else None,
+    }
+
+
+def record(recorded: Recorded) -> Account:
+    """Where the MLflow run is; all null where there is none."""
+    return {name: value for name, value in asdict(recorded).items() if name != "problem"}
+
+
+def describe(model: Model) -> str:
+    """A short name of an architecture: ``conv 16-8-4, dense 50``."""
+    widths = {"conv": [block.out for block in model.conv], "dense": [block.out for block in model.dense]}
+    return ", ".join(f"{kind} {'-'.join(map(str, outs))}" for kind, outs in widths.items() if outs) or "linear"
+
+
+def tags(about: Account, environ: Mapping[str, str]) -> dict[str, str]:
+    """Lineage, as MLflow tags."""
+    names = ("config_hash", "data_fingerprint", "git_commit", "git_dirty", "seed", "parameters", "device", "device_name")
+    told = {name: str(about[name]).lower() if isinstance(about[name], bool) else str(about[name]) for name in names}
+    dvc = {f"dvc.{name}": environ[f"DVC_{name.upper()}"] for name in ("stage", "exp_name") if f"DVC_{name.upper()}" in environ}
+    return {**told, **dvc, "kind": "train"}
+
+
+def metrics(epoch: Epoch) -> dict[str, float]:
+    """An epoch's numbers under MLflow's names."""
+    row = asdict(epoch)
+    del row["epoch"]
+    return epoch_metrics(row)
+
+
+def headline(training: Training) -> str:
+    """One line for people."""
+    if training.diverged:
+        return f"Diverged: {training.diverged}. A lower train.lr usually helps."
+    best = training.history[training.best_epoch - 1]
+    early = ", stopped early" if training.stopped_early else ""
+    return f"Validation accuracy {best.validation_accuracy:.2%} at epoch {best.epoch} of {len(training.history)}{early}."
