@@ -168,6 +168,11 @@ def training(run: Mapping[str, Any], history: Sequence[Mapping[str, float | None
 
 
 def network(run: Mapping[str, Any]) -> str:
+    """What the layers are, in a sentence."""
     model = run["params"]["model"]
-    layers = describe_network(model)
-    return f"{layers[:1].upper()}{layers[1:]}; {model['activation']} where a layer names no other; a linear layer to the classes."
+    if not (model["conv"] or model["dense"]):
+        return "A single linear layer from pixels to classes."
+    layers, activation = describe_network(model), model["activation"]
+    return (
+        f"{layers[:1].upper()}{layers[1:]}, with {activation} where a layer names no other, then a linear layer to the classes."
+    )

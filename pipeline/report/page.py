@@ -140,7 +140,7 @@ def _present(section: str, view: Mapping[str, Any]) -> bool:
     needed = {
         "verdicts": view["verdicts"],
         "thresholds": view["figures"].keys() & {"roc", "precision_recall"},
-        "gallery": any(gallery["pictures"] for gallery in view["galleries"]),
+        "gallery": view["galleries"],
         "outputs": view["outputs"]["rows"],
         "embedding": "embeddings" in view["figures"],
     }

@@ -56,7 +56,7 @@ def calibration(tree: Mapping[str, Any]) -> str:
 
 
 def gallery(
-    name: str, images: np.ndarray, rows: Sequence[Mapping[str, Any]], classes: Sequence[str], title: str, note: str
+    name: str, images: np.ndarray, rows: Sequence[Mapping[str, Any]], classes: Sequence[str], note: str
 ) -> dict[str, Any]:
     """Pictures with label, prediction and probability.
 
@@ -70,7 +70,7 @@ def gallery(
     ]
     numbers = [("index", "label", "prediction", "probability")]
     numbers += [(row["index"], classes[row["label"]], classes[row["prediction"]], row["probability"]) for row in rows]
-    return {"name": name, "title": title, "note": note, "pictures": items, "csv": table_uri(numbers)}
+    return {"name": name, "title": name.capitalize(), "note": note, "pictures": items, "csv": table_uri(numbers)}
 
 
 def outputs(images: np.ndarray, rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
@@ -109,23 +109,10 @@ def table_uri(rows: Iterable[Iterable[Any]]) -> str:
 
 
 def galleries(rows: Mapping[str, Any], images: Mapping[str, np.ndarray], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """The galleries of wrong and right predictions, as they were chosen by the evaluation."""
+    """The galleries of wrong and right predictions, as they were chosen by the evaluation; an empty one is left out."""
     wrong, right = len(rows["wrong"]), len(rows["right"])
-    return [
-        gallery(
-            "wrong",
-            images["wrong"],
-            rows["wrong"],
-            classes,
-            "Wrong",
-            f"The {wrong} mistakes made with the highest probability, highest first: true class → prediction, its probability.",
-        ),
-        gallery(
-            "right",
-            images["right"],
-            rows["right"],
-            classes,
-            "Right",
-            f"{right} drawn at random from the images classified correctly.",
-        ),
-    ]
+    notes = {
+        "wrong": f"True class → prediction, and its probability: {wrong} of the mistakes, the most confident first.",
+        "right": f"{right} drawn at random from the images classified correctly.",
+    }
+    return [gallery(name, images[name], rows[name], classes, note) for name, note in notes.items() if rows[name]]

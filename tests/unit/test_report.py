@@ -202,7 +202,7 @@ def test_a_thin_run_leaves_out_what_it_has_not(thin: Path) -> None:
     absent = {"gallery", "outputs", "embedding"}
     assert page.text("h2") == [title for name, title in TITLES.items() if name not in absent]
     drawn = {attributes.get("id") for attributes in page.all("figure")}
-    assert drawn.isdisjoint({"filters", "responses", "embeddings"})
+    assert drawn.isdisjoint({"figure-filters", "figure-responses", "figure-embeddings"})
     words = " ".join(data for _, data in page.texts)
     assert "Training diverged: Train loss is NaN." in words.replace("train loss", "Train loss")
     assert "not tracked" in words
@@ -308,8 +308,8 @@ def test_settings_that_differ_from_the_default_stand_out(page: Page) -> None:
 def test_a_constant_learning_rate_is_not_drawn(full: Path) -> None:
     inputs = read(full)
     level = [row | {"lr": 0.01} for row in inputs.history]
-    assert 'id="learning_rate"' in render(inputs)
-    assert 'id="learning_rate"' not in render(replace(inputs, history=level))
+    assert 'id="figure-learning_rate"' in render(inputs)
+    assert 'id="figure-learning_rate"' not in render(replace(inputs, history=level))
 
 
 def test_undefined_numbers_are_dashes_that_say_why(full: Path) -> None:
