@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,9 +11,15 @@ import torch.nn.functional as F
 
 from pipeline.data.dataset import Split
 
-BLOCK = 4096  # images in floating point at a time
+BLOCK = 1 << 21  # pixels in floating point at a time
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's convert("L")
 SMALLEST_STD = 1 / 255  # one grey level, so that a channel which never varies can still be divided by it
+
+
+def blocks(images: np.ndarray) -> Iterator[slice]:
+    """Slices of the first axis, each few enough images that a floating-point copy of them does not fill the memory."""
+    step = max(1, BLOCK // int(np.prod(images.shape[1:])))
+    return (slice(start, start + step) for start in range(0, len(images), step))
 
 
 def convert(images: np.ndarray, size: int | None, channels: int | None) -> np.ndarray:
@@ -33,13 +39,13 @@ def convert(images: np.ndarray, size: int | None, channels: int | None) -> np.nd
     if want == have and shape == (height, width):
         return images
     converted = np.empty((n, want, *shape), np.uint8)
-    for start in range(0, n, BLOCK):
-        block = torch.from_numpy(images[start : start + BLOCK]).float()
+    for rows in blocks(images):
+        block = torch.from_numpy(images[rows]).float()
         if want < have:
             block = (block * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
         if shape != (height, width):
             block = F.interpolate(block, size=shape, mode="bilinear", antialias=True)
-        converted[start : start + BLOCK] = block.round().clamp(0, 255).to(torch.uint8).numpy()  # one grey channel fills three
+        converted[rows] = block.round().clamp(0, 255).to(torch.uint8).numpy()  # one grey channel fills three
     return converted
 
 
@@ -52,8 +58,8 @@ def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]
     levels = np.arange(256) / 255
     for channel in range(images.shape[1]):
         counts = np.zeros(256, np.int64)
-        for start in range(0, len(images), BLOCK):
-            counts += np.bincount(images[start : start + BLOCK, channel].ravel(), minlength=256)
+        for rows in blocks(images):
+            counts += np.bincount(images[rows, channel].ravel(), minlength=256)
         mean = float(counts @ levels / counts.sum())
         variance = float(counts @ (levels - mean) ** 2 / counts.sum())
         means.append(mean)

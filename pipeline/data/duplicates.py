@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pipeline.data.convert import BLOCK
+from pipeline.data.convert import blocks
 from pipeline.data.dataset import Split
 
 # Of an image's variance, at most 1 % may differ once brightness and contrast are removed (correlation r, r^2 >= 0.99).
@@ -62,17 +62,19 @@ def near(earlier: Split, held_out: Split) -> list[tuple[int, int, float]]:
     (index in held_out, index in earlier, correlation), most similar first
     """
     reference = _unit(earlier.images, COARSE)  # (m, d)
-    rows = max(1, SCORES // len(reference))
-    candidates = [(block @ reference.T).argmax(1) for block in _unit(held_out.images, COARSE).split(rows)]  # (rows, m) each
-    nearest = torch.cat(candidates).numpy()
+    queries = _unit(held_out.images, COARSE)  # (n, d)
+    scores = torch.empty(max(1, SCORES // len(reference)), len(reference))  # one buffer, as fresh ones fragment the heap
+    nearest = np.empty(len(queries), np.int64)
+    for start in range(0, len(queries), len(scores)):
+        block = queries[start : start + len(scores)]
+        nearest[start : start + len(scores)] = torch.mm(block, reference.T, out=scores[: len(block)]).argmax(1).numpy()
     pairs = []
-    for start in range(0, len(nearest), BLOCK):
-        some = nearest[start : start + BLOCK]
-        a, b = held_out.images[start : start + BLOCK], earlier.images[some]
+    for rows in blocks(held_out.images):
+        a, b = held_out.images[rows], earlier.images[nearest[rows]]
         similarity = (_unit(a) * _unit(b)).sum(1).numpy()
         differ = (a != b).any(axis=(1, 2, 3))
         for index in np.flatnonzero((similarity >= NEAR) & differ):
-            pairs.append((start + int(index), int(some[index]), float(similarity[index])))
+            pairs.append((rows.start + int(index), int(nearest[rows][index]), float(similarity[index])))
     return sorted(pairs, key=lambda pair: -pair[2])
 
 
@@ -80,11 +82,11 @@ def _unit(images: np.ndarray, size: int | None = None) -> torch.Tensor:
     """Brightness and contrast removed: float32 (n, d), rows of mean 0 and length 1; at ``size`` also grey and small."""
     n, channels, height, width = images.shape
     small = (channels, height, width) if size is None else (1, min(size, height), min(size, width))
-    rows = torch.empty(n, int(np.prod(small)))
-    for start in range(0, n, BLOCK):
-        block = torch.from_numpy(images[start : start + BLOCK]).float()
+    unit = torch.empty(n, int(np.prod(small)))
+    for rows in blocks(images):
+        block = torch.from_numpy(images[rows]).float()
         if size is not None:
             block = F.adaptive_avg_pool2d(block.mean(1, keepdim=True), small[1:])
         block = block.flatten(1)
-        rows[start : start + BLOCK] = F.normalize(block - block.mean(1, keepdim=True), dim=1)
-    return rows
+        unit[rows] = F.normalize(block - block.mean(1, keepdim=True), dim=1)
+    return unit
