@@ -82,6 +82,7 @@ def to_png(figure: Figure) -> bytes:
     """The figure on white, 144 dots per inch."""
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
+        _lay_out(figure)
         figure.savefig(buffer, format="png", dpi=144, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
 
@@ -92,6 +93,7 @@ def to_svg(drawing: Drawing) -> str:
     buffer = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with mpl.rc_context(STYLE | {"svg.hashsalt": drawing.name}):
+        _lay_out(drawing.figure)
         drawing.figure.savefig(buffer, format="svg", dpi=144, transparent=True, metadata=nothing)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
@@ -101,6 +103,12 @@ def to_svg(drawing: Drawing) -> str:
     svg = re.sub(r'(?<=base64,)[^"]*', lambda match: _fewer_colours(match[0]), svg)
     svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"-?\d+\.\d{3,}", _two_decimals, tag[0]), svg)
     return re.sub(r"\s*\n\s*", "\n", svg)
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place everything once and for all: left to itself the layout moves a little with each rendering."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def _two_decimals(number: re.Match[str]) -> str:
