@@ -10,7 +10,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +39,8 @@ def main() -> None:
         with serving(store) as (shown, process):
             show(shown)
             print("  Ctrl-C ends it", flush=True)
-            process.wait()
+            with suppress(KeyboardInterrupt):
+                process.wait()
 
 
 @contextmanager
@@ -53,9 +54,10 @@ def serving(store: Store, port: int = PORT) -> Iterator[tuple[Store, subprocess.
     TrackingError
         The server ended, or did not answer in time.
     """
+    assert store.artifacts is not None, "a server needs no other server"
     port = next(candidate for candidate in range(port, 65536) if _is_free(candidate))
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port)]
-    command += ["--backend-store-uri", store.uri, "--artifacts-destination", store.artifacts or store.uri]
+    command += ["--backend-store-uri", store.uri, "--artifacts-destination", store.artifacts]
     log = store.root / ".cache" / "mlflow-server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:

@@ -92,7 +92,7 @@ class Run:
         except BlockingIOError:
             raise TrackingError(f"another process is recording the run {key}; wait for it, or end it") from None
         where = {"uri": store.uri, "artifacts": store.artifacts, "experiment": store.experiment}
-        self._put({"kind": "open", "id": self._spool.unended() or uuid.uuid4().hex, **where, **opening})
+        self._put({"kind": "open", "id": self._spool.unended() or uuid.uuid4().hex[:12], **where, **opening})
         self._spawn()
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -107,6 +107,10 @@ class Run:
         values = {name: float(value) if math.isfinite(value) else math.nan for name, value in metrics.items()}
         self._put({"kind": "metrics", "step": epoch, "values": values})
         self._look_after_writer()
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Record metrics of the run as a whole; at step 0, where MLflow draws bars, run beside run."""
+        self.log_epoch(0, metrics)
 
     def log_artifacts(self, path: Path, folder: str = "") -> None:
         """Record a file, or all files below a folder, as they are now, under ``folder`` of the run's artifacts."""
@@ -245,6 +249,7 @@ def start(
         "tags": {**tags, "studyline.key": key},
         "inputs": [vars(item) for item in inputs],
         "system_metrics": store.system_metrics,
+        "program": Path(sys.argv[0]).name,
     }
     return Run(store, key, {"mode": "start", **opening})
 

@@ -26,6 +26,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import Model, ModelSignature
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.tracking.context.default_context import DefaultRunContext
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGTH
 
@@ -93,8 +94,9 @@ class Sink:
 
     def _open(self, record: Record) -> None:
         mlflow.set_tracking_uri(record["uri"])
-        self._client = MlflowClient(record["uri"])
-        experiment_id = self._experiment(record)
+        with _one_at_a_time(record["uri"], record["artifacts"]):
+            self._client = MlflowClient(record["uri"])
+            experiment_id = self._experiment(record)
         self.run = self._find(record, experiment_id)
         if self.run is None:
             tags = {name: value for name, value in record["tags"].items() if name in (KEY, RESTORED)}
@@ -143,16 +145,15 @@ class Sink:
 
     def _experiment(self, record: Record) -> str:
         name = record["experiment"]
-        with _creation(record["uri"], record["artifacts"]):
-            experiment = self._client.get_experiment_by_name(name)
-            if experiment is None:
-                place = f"{record['artifacts']}/{name}" if record["artifacts"] else None
-                try:
-                    return self._client.create_experiment(name, place, EXPERIMENT_TAGS)
-                except MlflowException as error:
-                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                        raise
-                    return self._experiment(record)
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            place = f"{record['artifacts']}/{name}" if record["artifacts"] else None
+            try:
+                return self._client.create_experiment(name, place, EXPERIMENT_TAGS)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+                    raise
+                return self._experiment(record)
         if experiment.lifecycle_stage != "active":
             raise RefusedError(
                 f"the MLflow experiment {name} was deleted; name another in tracking.experiment,"
@@ -167,6 +168,9 @@ class Sink:
         for start in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
             self._client.log_batch(self._run_id, params=params[start : start + MAX_PARAMS_TAGS_PER_BATCH])
         tags = dict(record["tags"])
+        tags |= {"mlflow.user": DefaultRunContext().tags()["mlflow.user"]}
+        if "program" in record:
+            tags |= {"mlflow.source.name": record["program"], "mlflow.source.type": "LOCAL"}
         if "git_commit" in tags:
             tags["mlflow.source.git.commit"] = tags["git_commit"]
         self._tags(tags)
@@ -201,6 +205,8 @@ class Sink:
             return
         from pipeline.models.classifier import load
 
+        assert self.run is not None
+        mlflow.set_experiment(experiment_id=self.run.info.experiment_id)  # where models go, whatever the run's own
         classifier = load(folder)
         channels, height, width = classifier.shape
         info = Model.log(
@@ -265,8 +271,8 @@ def is_passing(error: BaseException | None) -> bool:
 
 
 @contextmanager
-def _creation(uri: str, artifacts: str | None) -> Iterator[None]:
-    """One process at a time; a missing SQLite database appears whole, as MLflow leaves a broken one where two create it."""
+def _one_at_a_time(uri: str, artifacts: str | None) -> Iterator[None]:
+    """Alone with an SQLite store; a missing one appears whole, as MLflow leaves a broken one if killed or if two create it."""
     if not uri.startswith("sqlite:///"):
         yield
         return
