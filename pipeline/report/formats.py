@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 NOTHING = "–"
@@ -39,28 +38,29 @@ def short(value: float | None) -> str:
     """Three digits and a power of a thousand: 1,234,567 as 1.23 M."""
     if value is None or value < 10_000:
         return count(value)
-    power = min(int(math.log10(value) // 3), 4)
-    return f"{value / 1000**power:.3g}{SPACE}{' kMGT'[power]}".replace("G", "bn")
+    rounded = float(f"{value:.3g}")
+    power = min(int(math.log10(rounded) // 3), 4)
+    return f"{rounded / 1000**power:.3g}{SPACE}{' kMGT'[power]}"
 
 
-def size(n_bytes: float) -> str:
-    return (
-        f"{n_bytes:.0f}{SPACE}B"
-        if n_bytes < 1000
-        else f"{short(max(n_bytes, 10_000))}B"
-        if n_bytes >= 10_000
-        else f"{n_bytes / 1000:.1f}{SPACE}kB"
-    )
+def size(n_bytes: int) -> str:
+    """Bytes with a decimal unit."""
+    if n_bytes < 1000:
+        return f"{n_bytes}{SPACE}B"
+    return f"{short(n_bytes)}B" if n_bytes >= 10_000 else f"{n_bytes / 1000:.1f}{SPACE}kB"
 
 
 def duration(seconds: float | None) -> str:
+    """Two units at most: 2.45 s, 1 min 22 s, 3 h 1 min."""
     if seconds is None:
         return NOTHING
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.3g}{SPACE}s"
-    hours, rest = divmod(timedelta(seconds=round(seconds)).total_seconds(), 3600)
-    minutes, left = divmod(rest, 60)
-    return f"{hours:.0f}{SPACE}h {minutes:.0f}{SPACE}min" if hours else f"{minutes:.0f}{SPACE}min {left:.0f}{SPACE}s"
+    minutes, left = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{SPACE}min {left}{SPACE}s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours}{SPACE}h {minutes}{SPACE}min"
 
 
 def milliseconds(value: float | None) -> str:

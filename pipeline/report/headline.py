@@ -21,7 +21,7 @@ KINDS = {
     "average": "average over the image",
     "dropout2d": "dropout of channels",
 }  # what plan.Layer calls them → what people do
-STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between ticks, as shares
+STEPS = tuple(digit * 10.0**power for power in range(-5, 0) for digit in (1, 2, 5))  # between ticks, as shares
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def strip(proportions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     low = min(item["low"] for item in proportions.values())
     high = max(item["high"] for item in proportions.values())
     margin = 0.4 * (high - low)
-    step = next((step for step in STEPS if high - low + 2 * margin <= 6 * step), STEPS[-1])
+    step = next(step for step in STEPS if high - low + 2 * margin <= 6 * step)
     first = max(0, math.floor(round((low - margin) / step, 6)))
     last = min(round(1 / step), math.ceil(round((high + margin) / step, 6)))
 
@@ -153,8 +153,9 @@ def training(run: Mapping[str, Any], history: Sequence[Mapping[str, float | None
     """How the training went, in a sentence or two."""
     train = run["params"]["train"]
     text = (
-        f"{train['optimizer']} at learning rate {train['lr']:g}, batches of {train['batch_size']}, "
-        f"{formats.plural(run['epochs_run'], 'epoch')} of at most {train['epochs']} in {formats.duration(run['seconds'])}"
+        f"Optimiser {train['optimizer']} at learning rate {train['lr']:g} (schedule: {train['schedule']['name']}), batches of "
+        f"{train['batch_size']}; {formats.plural(run['epochs_run'], 'epoch')} of at most {train['epochs']} in "
+        f"{formats.duration(run['seconds'])}"
     )
     if run["images_per_second"]:
         text += f" ({run['images_per_second']:,.0f} images per second)"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +57,9 @@ class Inputs:
     def read(cls, raw: Path, search: Path, checks: Path, model: Path, evaluation: Path) -> Inputs:
         with np.load(evaluation / "gallery.npz") as gallery:
             return cls(
-                source=artifacts.read_json(raw / "source.json"),
+                source=_public(raw / "source.json"),
                 dataset=DatasetInfo.read(search),
-                run=artifacts.read_json(model / "run.json"),
+                run=_public(model / "run.json"),
                 history=_history(model / "history.csv"),
                 metrics=artifacts.read_json(evaluation / "metrics.json"),
                 verdicts=artifacts.read_json(evaluation / "verdicts.json"),
@@ -69,6 +71,11 @@ class Inputs:
                 },
                 files=tuple(FileRecord.of(path) for path in _behind(model, evaluation)),
             )
+
+
+def _public(path: Path) -> Any:
+    """A JSON file without the names and passwords that addresses in it may carry: the page is made to be shown around."""
+    return json.loads(re.sub(r'(\w://)[^/@\s"]+@', r"\1", path.read_text()))
 
 
 def _history(path: Path) -> list[dict[str, float | None]]:
