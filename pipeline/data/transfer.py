@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import requests
 import urllib3
@@ -50,7 +49,7 @@ def transfer(location: str, part: Path, *, limit: int, timeout: float) -> None:
     OSError
         ``part`` cannot be written.
     """
-    if urlsplit(location).scheme not in ("http", "https"):
+    if not location.startswith(("http://", "https://")):
         return _copy(location, part, limit)
     while True:
         before = _size(part)
@@ -72,8 +71,8 @@ def _request(url: str, part: Path, limit: int, timeout: float) -> None:
             if response.status_code == 416 and done:
                 if said and int(said[2]) == done:
                     return  # whole already; the kill came between the last byte and the check
-                part.unlink()
-                raise _CutError("cannot go on from a file that is longer than the published one")
+                part.unlink()  # longer than the published file: of another version
+                return _request(url, part, limit, timeout)
             if response.status_code in (404, 410):
                 raise NotThereError(f"HTTP {response.status_code} {response.reason}")
             if not response.ok:
@@ -89,8 +88,8 @@ def _request(url: str, part: Path, limit: int, timeout: float) -> None:
 
 
 def _copy(location: str, part: Path, limit: int) -> None:
-    url = urlsplit(location)
-    path = Path(urllib.request.url2pathname(url.path)) if url.scheme == "file" else Path(location).expanduser()
+    is_url = location.startswith("file://")
+    path = Path(url2pathname(location.removeprefix("file://")) if is_url else location).expanduser()
     if not path.is_file():
         raise NotThereError("no such file")
     try:
@@ -119,6 +118,8 @@ def _reason(error: BaseException, timeout: float) -> str:
     """The cause at the bottom of what requests and urllib3 wrap around it."""
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return f"no answer within {timeout:g} s"
+    if isinstance(error, requests.exceptions.InvalidURL):
+        return f"no valid URL ({error})"
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ssl.SSLError):
