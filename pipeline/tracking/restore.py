@@ -15,10 +15,11 @@ from pipeline.tracking.run import Dataset, Run, epoch_metrics, flatten
 from pipeline.tracking.spool import Record
 from pipeline.tracking.store import Store
 
+SECTIONS = ("data", "model", "train")  # the others do not shape a training
 LINEAGE = ("config_hash", "data_fingerprint", "git_commit", "git_dirty", "seed", "device", "device_name")
 
 
-def adopt(store: Store, folder: Path, *, name: str, example: np.ndarray, inputs: Sequence[Dataset] = ()) -> Run:
+def adopt(store: Store, folder: Path, *, example: np.ndarray, inputs: Sequence[Dataset] = ()) -> Run:
     """Open the run that trained the model in ``folder``, to add to it.
 
     Where the store does not hold that run, as when DVC brought the model from its cache, a run is made
@@ -27,7 +28,6 @@ def adopt(store: Store, folder: Path, *, name: str, example: np.ndarray, inputs:
     Parameters
     ----------
     folder : with ``run.json``, ``history.csv``, ``model.json`` and ``weights.safetensors``
-    name : shown in MLflow, for a run that has to be made
     example : at least two images, uint8 (n, channels, height, width)
     """
     told = artifacts.read_json(folder / "run.json")
@@ -35,9 +35,9 @@ def adopt(store: Store, folder: Path, *, name: str, example: np.ndarray, inputs:
     opening = {
         "mode": "adopt",
         "run_id": told["run_id"],
-        "name": name,
+        "name": told["name"],
         "began": began,
-        "params": flatten(told["params"]),
+        "params": flatten({section: told["params"][section] for section in SECTIONS}),
         "tags": {tag: _text(told[tag]) for tag in LINEAGE if tag in told}
         | {"restored_from": told["run_id"] or "files", "studyline.key": told["key"]},
         "inputs": [vars(item) for item in inputs],

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 class Dataset:
     """One split that a run reads.
 
-    context : training, validation or testing
+    name : of the data set
     digest : of the data, at most 36 characters
     source : the folder it came from
     shape : of the images, (n, channels, height, width)

@@ -229,6 +229,8 @@ class Sink:
             metadata={"classes": list(classifier.classes), "shape": list(classifier.shape)},
         )
         self.model_uri = info.model_uri
+        program = self._client.get_run(self._run_id).data.tags.get("mlflow.source.name", "studyline")
+        self._client.set_logged_model_tags(info.model_id, {"mlflow.source.name": program})
 
     def _logged_model(self) -> str | None:
         """The URI of the run's model, if it has one; what a kill left of another is removed."""
@@ -292,7 +294,7 @@ def _input(item: dict[str, Any]) -> DatasetInput:
     n, *image = item["shape"]
     spec = {"features": [{"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, *image]}}]}
     dataset = Dataset(
-        name=item["name"],
+        name=f"{item['name']} {item['context']}",  # MLflow takes inputs of one name and digest for one input
         digest=item["digest"],
         source_type="local",
         source=json.dumps({"uri": item["source"]}),
