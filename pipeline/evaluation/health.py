@@ -14,7 +14,7 @@ from pipeline.evaluation import course
 from pipeline.evaluation.calibration import Reliability
 from pipeline.evaluation.metrics import Metrics
 from pipeline.evaluation.statistics import Proportion, difference
-from pipeline.verdict import Level, Verdict
+from pipeline.verdict import Verdict
 
 SURE, UNLIKELY = 0.001, 0.01  # p-values of bad and warn: false alarms in one of 1,000 and one of 100 healthy networks
 GAP = 0.01  # accuracy; below it even a certain gap is no reason to distrust a result
@@ -69,20 +69,21 @@ def judge(
 
 
 def lost_classes(test: Metrics, validation: Metrics) -> Verdict | None:
-    """Bad if a class with test images is never recognised though chance cannot explain it, warn if chance can.
+    """Bad if a class is recognised never, or less often than by guessing, and chance cannot explain it; warn if chance can.
 
-    Chance: a network that recognises this class as often as the others on average misses all ``support`` images with
-    probability (1 - recall of the others) ** support; bad below 0.001, shared among the classes.
+    Less often than by guessing: the upper end of the interval of its recall is below 1 / (classes with images). Chance: a
+    network that recognises this class as often as the others on average does so no more than ``found`` times with the
+    binomial probability of that; bad below 0.001, shared among the classes.
     """
-    recall, support = test.per_class.recall, test.per_class.support
-    lost = np.flatnonzero(recall == 0)
+    scores = test.per_class
+    lost = np.flatnonzero((scores.recall == 0) | (scores.recall_high < 1 / (scores.support > 0).sum()))
     if not len(lost):
         return None
-    others = np.flatnonzero(recall > 0)
-    chances = (1 - recall[others].mean()) ** support[lost] if len(others) else np.ones(len(lost))
-    silent = not test.per_class.predicted[lost].any()
-    names = _names([test.classes[label] for label in lost])
-    evidence = "; ".join(_fate(test, int(label)) for label in lost[:10]) + ". Precision and recall of such a class are 0."
+    found, support = np.diag(test.confusion)[lost], scores.support[lost]
+    others = np.delete(scores.recall, lost)
+    usual = np.nanmean(others) if np.isfinite(others).any() else 1.0
+    bad = stats.binom.cdf(found, support, usual).min() < SURE / len(test.classes)
+    evidence = "; ".join(_fate(test, int(label)) for label in lost[:10]) + "."
     elsewhere = validation.per_class.recall[lost]
     if (elsewhere > 0.5).all():
         evidence += f" On validation images their recall is {elsewhere.min():.1%} or more."
@@ -91,9 +92,11 @@ def lost_classes(test: Metrics, validation: Metrics) -> Verdict | None:
         )
     else:
         remedy = "Check the labels of these classes and how many training images they have; more images or balanced classes help."
-    level: Level = "bad" if chances.min() < SURE / len(test.classes) else "warn"
-    verb = "never predicted" if silent else "never predicted correctly"
-    return Verdict(level, f"{names} {'is' if len(lost) == 1 else 'are'} {verb}", evidence, remedy)
+    how = "recognised less often than by guessing" if found.any() else "never predicted correctly"
+    if not scores.predicted[lost].any():
+        how = "never predicted"
+    names = _names([test.classes[label] for label in lost])
+    return Verdict("bad" if bad else "warn", f"{names} {'is' if len(lost) == 1 else 'are'} {how}", evidence, remedy)
 
 
 def gap(validation: Proportion, test: Proportion) -> Verdict | None:
@@ -221,7 +224,12 @@ def _all_well(test: Metrics, validation: Metrics, diagram: Reliability) -> Verdi
 def _fate(test: Metrics, label: int) -> str:
     row = test.confusion[label]
     taken = int(row.argmax())
-    return f"{row.sum()} images of {test.classes[label]}, {row[taken]} of them taken for {test.classes[taken]}"
+    scores = test.per_class
+    precision = "undefined" if np.isnan(scores.precision[label]) else f"{scores.precision[label]:.3f}"
+    return (
+        f"{row[label]} of {row.sum()} images of {test.classes[label]} recognised (precision {precision}, recall "
+        f"{scores.recall[label]:.3f}), {row[taken]} taken for {test.classes[taken]}"
+    )
 
 
 def _names(names: Sequence[str]) -> str:
