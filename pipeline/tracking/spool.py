@@ -47,7 +47,7 @@ class Spool:
     @classmethod
     def of(cls, root: Path, key: str) -> Spool:
         """The queue of the run with this key."""
-        if not re.fullmatch(r"[\w.-]{1,64}", key):
+        if not re.fullmatch(r"\w[\w.-]{0,63}", key):
             raise ValueError(f"key must be 1 to 64 letters, digits, _ . or -, got {key!r}")
         return cls(root / WAITING / key)
 
