@@ -59,10 +59,10 @@ def _pair(held_out: Mapping[str, Any], earlier: Mapping[str, Any], similarity: f
 
 def source_summary(source: Mapping[str, Any]) -> str:
     """How many files, of what size, from where."""
-    files = source["files"].values()
-    origins = sorted({file["from"] for file in files})
-    where = origins[0] if len(origins) == 1 else f"{len(origins)} places"
-    return f"{formats.plural(len(files), 'file')}, {formats.size(sum(file['bytes'] for file in files))}, from {where}."
+    files = source["files"]
+    origins = sorted({file["from"].removesuffix(name).rstrip("/") for name, file in files.items()})
+    total = formats.size(sum(file["bytes"] for file in files.values()))
+    return f"{formats.plural(len(files), 'file')}, {total}, from {', '.join(origins)}."
 
 
 def data_summary(dataset: DatasetInfo, openings: int) -> str:

@@ -168,3 +168,9 @@ def test_passwords_in_addresses_stay_off_the_page(tmp_path: Path) -> None:
     artifacts.write_json(tmp_path / "run.json", {"stores": stores})
     shown = ["https://mlflow.example/x", "postgresql://db/mlflow", "sqlite:////home/a@b/mlflow.db"]
     assert inputs._public(tmp_path / "run.json") == {"stores": shown}
+
+
+def test_files_of_one_place_are_said_to_come_from_that_place() -> None:
+    names = ("a.gz", "b.gz")
+    source = {"files": {name: {"bytes": 600, "md5": "", "from": f"https://mirror.example/x/{name}"} for name in names}}
+    assert provenance.source_summary(source) == "2 files, 1.2\u00a0kB, from https://mirror.example/x."
