@@ -278,6 +278,14 @@ class Params:
             raise ValueError(f"train.loss nll needs model.output log_softmax, got {self.model.output}")
         return self
 
+    @model_validator(mode="after")
+    def _batch_norm_has_a_batch(self) -> Self:
+        blocks = (*self.model.conv, *self.model.dense)
+        normed = any(self.model.batch_norm if block.batch_norm is None else block.batch_norm for block in blocks)
+        if normed and self.train.batch_size == 1:
+            raise ValueError("train.batch_size must be at least 2 with batch norm, got 1")
+        return self
+
 
 _ADAPTER = TypeAdapter(Params)
 
