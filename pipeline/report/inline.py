@@ -13,7 +13,7 @@ from PIL import Image
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "{http://www.w3.org/1999/xlink}href"
-THUMBNAIL = 64  # pixels; a gallery of larger photographs would weigh more than all the rest of the page
+THUMBNAIL = 96  # pixels; a gallery of larger photographs would weigh more than all the rest of the page
 
 ElementTree.register_namespace("", SVG)
 

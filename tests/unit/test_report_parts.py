@@ -41,7 +41,7 @@ def test_a_small_picture_keeps_every_pixel(shape: tuple[int, int, int]) -> None:
 def test_a_photograph_becomes_a_light_thumbnail_that_keeps_its_proportions() -> None:
     ramp = np.linspace(0, 255, 400 * 200).astype(np.uint8).reshape(1, 200, 400)
     uri = inline.picture(np.concatenate([ramp] * 3))
-    assert pixels(uri).shape == (32, 64, 3)
+    assert pixels(uri).shape == (48, 96, 3)
     assert len(uri) < 3000
 
 
