@@ -117,16 +117,16 @@ def _exact_verdict(pairs: Sequence[Pair], gallery: Gallery) -> Verdict:
     if not pairs:
         return Verdict("good", "No image is in two splits", f"{_total(gallery)} images compared pixel by pixel")
     remedy = "Remove the copies, or put all copies of an image into the same split"
-    title = f"{_images(_leaked(pairs))} of validation and test also stand in an earlier split"
+    title = f"Validation and test hold {_copies(pairs)} of images in an earlier split"
     return Verdict(_severity(pairs, gallery), title, _evidence(pairs, gallery), remedy)
 
 
 def _near_verdict(pairs: Sequence[Pair], gallery: Gallery) -> Verdict:
     rule = f"correlation r with r² >= {NEAR**2:.2f} after removing brightness and contrast"
     if not pairs:
-        return Verdict("good", "No image of validation or test nearly repeats one of an earlier split", f"none reaches {rule}")
+        return Verdict("good", "Validation and test hold no near copy of images in an earlier split", f"none reaches {rule}")
     remedy = "Look at the pairs; put pictures of the same thing (bursts, crops, recompressed copies) into the same split"
-    title = f"{_images(_leaked(pairs))} of validation and test nearly repeat one of an earlier split"
+    title = f"Validation and test hold {_copies(pairs, 'near ')} of images in an earlier split"
     return Verdict(_severity(pairs, gallery), title, f"{rule}; {_evidence(pairs, gallery)}", remedy)
 
 
@@ -182,8 +182,9 @@ def _evidence(pairs: Sequence[Pair], gallery: Gallery) -> str:
     return f"{shares}: {_list(listed, len(pairs))}"
 
 
-def _leaked(pairs: Sequence[Pair]) -> int:
-    return len({pair.held_out for pair in pairs})
+def _copies(pairs: Sequence[Pair], kind: str = "") -> str:
+    count = len({pair.held_out for pair in pairs})
+    return f"1 {kind}copy" if count == 1 else f"{count} {kind}copies"
 
 
 def _show(pair: Pair, gallery: Gallery) -> list[Any]:

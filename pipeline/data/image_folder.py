@@ -92,13 +92,14 @@ def list_folder(root: Path) -> Listing:
     folders = {path.name: path for path in _entries(root, IGNORED_ON_TOP, want_folders=True)}
     lowered = {PART_FOLDERS.get(name.lower(), name): path for name, path in folders.items()}
     if "train" not in lowered:
-        return {"train": _classes(root)}
+        return {"train": _two_or_more(root, _classes(root))}
     strangers = lowered.keys() - set(PART_FOLDERS.values())
     if strangers:
         raise DataError(f"{root}: beside train/ only validation/ and test/ may stand, got {_natural(strangers)[0]}/")
     if len(lowered) < len(folders):
         raise DataError(f"{root}: more than one folder of validation images ({', '.join(sorted(folders))}); keep one")
     parts: Listing = {part: _classes(lowered[part]) for part in ("train", "validation", "test") if part in lowered}
+    _two_or_more(lowered["train"], parts["train"])
     for part, classes in parts.items():
         differing = _natural(classes.keys() ^ parts["train"].keys())
         if differing:
@@ -122,17 +123,25 @@ def open_image(path: Path, content: bytes) -> Image.Image:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"{path}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down or remove it") from None
     except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path}: not an image that can be read ({_first_line(error, path)}); remove or replace it") from None
+        raise DataError(f"{path}: not an image that can be read ({_first_line(error)}); remove or replace it") from None
 
 
-def fit(image: Image.Image, size: int, channels: int) -> np.ndarray:
+def fit(path: Path, image: Image.Image, size: int, channels: int) -> np.ndarray:
     """Turn upright, make grey or colour, scale to fit ``size`` x ``size`` and pad with the median colour of the border.
 
     Returns
     -------
     uint8 array of shape (channels, size, size)
+
+    Raises
+    ------
+    DataError
+        The image, called ``path``, is damaged.
     """
-    image = _flat(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+    try:
+        image = _flat(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+    except (OSError, ValueError, SyntaxError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: not an image that can be read ({_first_line(error)}); remove or replace it") from None
     pixels = np.asarray(image).reshape(image.height, image.width, channels)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     scale = size / max(image.size)
@@ -150,10 +159,7 @@ def _read(path: Path, described: Mapping[str, Any], size: int, channels: int) ->
     if _md5(content) != described["md5"]:
         raise DataError(f"{path}: changed since the download stage; run it again (dvc repro)")
     with open_image(path, content) as image:
-        try:
-            return fit(image, size, channels)
-        except (OSError, ValueError, SyntaxError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: damaged image ({_first_line(error, path)}); remove or replace it") from None
+        return fit(path, image, size, channels)
 
 
 def _flat(image: Image.Image) -> Image.Image:
@@ -174,6 +180,10 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
         classes[path.name] = _entries(path, None, want_folders=False)
         if not classes[path.name]:
             raise DataError(f"{path}: this class folder is empty; add images or remove it")
+    return classes
+
+
+def _two_or_more(folder: Path, classes: dict[str, list[Path]]) -> dict[str, list[Path]]:
     if len(classes) < 2:
         raise DataError(f"{folder}: at least 2 folders, one per class, are needed, got {len(classes)}")
     return classes
@@ -205,7 +215,7 @@ def _natural(names: Any) -> list[str]:
 _WORDS = re.compile(r"([0-9]+)")  # split() puts text at even and numbers at odd places, so like is compared with like
 
 
-def _first_line(error: Exception, path: Path) -> str:
+def _first_line(error: Exception) -> str:
     """Pillow's reason, without the address of our buffer."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return "no known image format" if text.startswith("cannot identify image file") else text

@@ -69,10 +69,10 @@ def _request(url: str, part: Path, limit: int, timeout: float) -> None:
         with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
             said = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+)", response.headers.get("Content-Range", ""))
             if response.status_code == 416 and done:
-                if said and int(said[2]) == done:
-                    return  # whole already; the kill came between the last byte and the check
-                part.unlink()  # longer than the published file: of another version
-                return _request(url, part, limit, timeout)
+                if said is None or int(said[2]) != done:
+                    part.unlink()  # longer than the published file: of another version
+                    _request(url, part, limit, timeout)
+                return  # whole; if it was so already, a kill came between the last byte and the check
             if response.status_code in (404, 410):
                 raise NotThereError(f"HTTP {response.status_code} {response.reason}")
             if not response.ok:
