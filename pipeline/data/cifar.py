@@ -5,6 +5,7 @@ Source: https://www.cs.toronto.edu/~kriz/cifar.html. The Python version of the a
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -44,7 +45,7 @@ def read_cifar10(archive: Path) -> Published:
                     if name in members:
                         raise DataError(f"{archive}: member {name} is there twice")
                     members[name] = _records(archive, tar, member)
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{archive}: damaged archive ({error}); fetch the file again") from None
     missing = [name for name in (*TRAIN, TEST) if name not in members]
     if missing:

@@ -29,6 +29,7 @@ PART_FOLDERS = {"train": "train", "validation": "validation", "val": "validation
 IGNORED = re.compile(r"\..*|Thumbs\.db|desktop\.ini|__MACOSX", re.IGNORECASE)  # what file managers leave behind
 IGNORED_ON_TOP = re.compile(r"README.*|LICEN[SC]E.*", re.IGNORECASE)
 SIZE, CHANNELS = 28, 1  # where the configuration names none
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # not all of Pillow's: some, as EPS, start other programs
 PAPER = (255, 255, 255)  # what is seen through a transparent pixel
 
 Listing = dict[str, dict[str, list[Path]]]  # part -> class -> files
@@ -119,7 +120,7 @@ def open_image(path: Path, content: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(content))
+            return Image.open(io.BytesIO(content), formats=FORMATS)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"{path}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down or remove it") from None
     except (OSError, ValueError, SyntaxError) as error:
@@ -218,7 +219,7 @@ _WORDS = re.compile(r"([0-9]+)")  # split() puts text at even and numbers at odd
 def _first_line(error: Exception) -> str:
     """Pillow's reason, without the address of our buffer."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return "no known image format" if text.startswith("cannot identify image file") else text
+    return f"none of {', '.join(FORMATS)}" if text.startswith("cannot identify image file") else text
 
 
 def _md5(content: bytes) -> str:

@@ -17,7 +17,7 @@ def progress(label: str, total: int, *, is_bytes: bool = False) -> Iterator[Call
         from rich.console import Console
 
         count = rich.DownloadColumn() if is_bytes else rich.MofNCompleteColumn()
-        columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), count, rich.TimeRemainingColumn())
+        columns = (rich.TextColumn("{task.description}", markup=False), rich.BarColumn(), count, rich.TimeRemainingColumn())
         with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(label, total=total)
             yield lambda done: bar.update(task, completed=done)

@@ -79,7 +79,8 @@ def _request(url: str, part: Path, limit: int, timeout: float) -> None:
                 raise MirrorError(f"HTTP {response.status_code} {response.reason}")
             goes_on = response.status_code == 206 and said is not None and said[1] == str(done)
             done = done if goes_on else 0
-            total = done + int(response.headers.get("Content-Length") or limit - done)
+            length = response.headers.get("Content-Length", "")
+            total = done + int(length) if length.isdecimal() else limit
             chunks = response.raw.stream(CHUNK, decode_content=False)
             with part.open("ab" if goes_on else "wb") as file:
                 _write(chunks, file, url, done, total, limit)

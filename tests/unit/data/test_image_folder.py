@@ -73,7 +73,7 @@ def test_readmes_on_top_and_what_file_managers_leave_are_ignored(tmp_path: Path)
         (["a/1.png", "b/"], "in/b: this class folder is empty; add images or remove it$"),
         (["a/1.png", "b/1.png", "c.png"], "in/c.png: a file beside the class folders; move it into a class folder or remove it$"),
         (["a/1.png", "b/1.png", "b/c/1.png"], "in/b/c: a folder inside a class; move its images up, or remove it$"),
-        (["a/1.png", "b/1.png", "a/notes.txt"], r"in/a/notes.txt: not an image that can be read \(no known image format\)"),
+        (["a/1.png", "b/1.png", "a/notes.txt"], r"in/a/notes.txt: not an image that can be read \(none of PNG, JPEG, "),
         (["a/1.png", "b/1.png", "b/empty.jpg"], "in/b/empty.jpg: not an image that can be read"),
         (
             ["train/a/1.png", "train/b/1.png", "test/a/1.png"],
@@ -124,6 +124,13 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path) ->
     assert (root / "b" / "bomb.png").stat().st_size < 20_000
     with pytest.raises(DataError, match=r"in/b/bomb.png: more than 89,478,485 pixels; scale it down or remove it$"):
         read(root, tmp_path)
+
+
+def test_formats_that_would_start_other_programs_are_not_opened() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "EPS")
+    with pytest.raises(DataError, match=r"^x.jpg: not an image that can be read \(none of PNG, "):
+        open_image(Path("x.jpg"), buffer.getvalue())
 
 
 @given(st.sampled_from(["PNG", "JPEG", "GIF", "BMP"]), st.integers(0, 2**32), st.booleans())
