@@ -127,10 +127,10 @@ def _validation_scores(classifier: Classifier, validation: Split) -> metrics.Met
 def _curves(
     history: pd.DataFrame, best_epoch: int, scores: metrics.Metrics, reliability: calibration.Reliability
 ) -> list[Drawing]:
+    """The course of the training, if an epoch of it was completed, and the curves of the metrics."""
     classes = scores.classes
     return [
-        figures.learning(history, best_epoch),
-        figures.learning_rate(history),
+        *([figures.learning(history, best_epoch), figures.learning_rate(history)] if len(history) else []),
         figures.confusion(scores.confusion, classes),
         figures.roc(scores.roc, classes, scores.roc_auc),
         figures.precision_recall(scores.pr, classes, scores.average_precision),

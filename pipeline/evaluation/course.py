@@ -68,7 +68,8 @@ def unfinished(history: pd.DataFrame, run: Mapping[str, Any]) -> Verdict | None:
         if fit.pvalue < TREND and saved >= FALLING:
             evidence = (
                 f"Validation loss falls by {-fit.slope:.4f} per epoch over the last {window} of {len(loss)} epochs "
-                f"(p = {fit.pvalue:.2g}); as many epochs again could save {saved:.0%} of the {loss[-1]:.4f} reached."
+                f"(p = {fit.pvalue:.2g}). At that slope as many epochs again would save {saved:.0%} of the {loss[-1]:.4f} "
+                "reached; as curves bend, expect less."
             )
             return Verdict("warn", "The validation loss is still falling at the last epoch", evidence, remedy)
     if loss.argmin() == len(loss) - 1:

@@ -124,6 +124,11 @@ def _fewer_colours(encoded: str) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+def short(name: str) -> str:
+    """A class name for an axis: of a long one its beginning and its end, where names that begin alike differ."""
+    return name if len(name) <= 14 else f"{name[:7]}…{name[-6:]}"
+
+
 def mosaic(tiles: np.ndarray, columns: int) -> np.ndarray:
     """Tiles (n, height, width) as one float array, row by row, a line of NaN between neighbours and NaN where none is left."""
     count, height, width = tiles.shape

@@ -11,22 +11,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pipeline.evaluation.calibration import Reliability
-from pipeline.evaluation.drawing import ACCENT, INK, PALETTE, SHADE, TRAIN, VALIDATION, Drawing, styled
+from pipeline.evaluation.drawing import ACCENT, INK, PALETTE, SHADE, TRAIN, VALIDATION, Drawing, short, styled
 from pipeline.evaluation.metrics import Curve, PerClass
 from pipeline.evaluation.statistics import Proportion
 
-CURVES = 10  # drawn in colour and named; of more classes those with the smallest area
+CURVES = 10  # of more classes those with the smallest area are drawn
+MARKED = 20  # epochs up to which each is a dot on its line
+ROWS = 30  # classes in the figure of scores; of more those with the lowest F1
 CELLS = 20  # classes up to which a confusion matrix prints its counts
 
 
 @styled
 def learning(history: pd.DataFrame, best_epoch: int) -> Drawing:
     """Loss and accuracy by epoch; ``history`` has the columns of ``history.csv``."""
-    figure = Figure(figsize=(9, 3.4))
+    figure, few = Figure(figsize=(9, 3.4)), len(history) <= MARKED
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for split, colour, marker in (("train", TRAIN, "o"), ("validation", VALIDATION, "s")):
             values = history[f"{split}_{quantity}"]
-            axes.plot(history["epoch"], values, color=colour, marker=marker, markersize=3.5, label=split)
+            axes.plot(history["epoch"], values, color=colour, marker=marker if few else None, markersize=3.5, label=split)
         axes.axvline(best_epoch, color=INK, linewidth=0.8, linestyle=":", label=f"lowest validation loss (epoch {best_epoch})")
         _epochs(axes)
         axes.set_ylabel(f"{quantity}, nats per image" if quantity == "loss" else quantity)
@@ -45,7 +47,7 @@ def learning_rate(history: pd.DataFrame) -> Drawing:
     """Learning rate by epoch."""
     figure = Figure(figsize=(4.5, 2.6))
     axes = figure.subplots()
-    axes.plot(history["epoch"], history["lr"], color=VALIDATION, marker="o", markersize=3.5)
+    axes.plot(history["epoch"], history["lr"], color=VALIDATION, marker="o" if len(history) <= MARKED else None, markersize=3.5)
     _epochs(axes)
     axes.set_ylabel("learning rate, per step")
     axes.set_ylim(bottom=0)
@@ -94,6 +96,7 @@ def roc(curves: Sequence[Curve], classes: Sequence[str], mean_area: float) -> Dr
     caption = (
         f"Each class against the rest, over all thresholds. Mean area under the curves {_or_undefined(mean_area)}; chance is 0.5."
     )
+    caption += _named(curves)
     return Drawing("roc", "ROC curves", caption, figure, _table(curves, classes, "false_positive_rate", "true_positive_rate"))
 
 
@@ -109,6 +112,7 @@ def precision_recall(curves: Sequence[Curve], classes: Sequence[str], mean_area:
     corner.set(title="upper right corner", xlim=(0.9, 1.002), ylim=(0.9, 1.002))
     figure.legend(*whole.get_legend_handles_labels(), loc="outside right center")
     caption = f"Each class against the rest, over all thresholds. Mean average precision (AP) {_or_undefined(mean_area)}."
+    caption += _named(curves)
     return Drawing("precision_recall", "Precision and recall", caption, figure, _table(curves, classes, "recall", "precision"))
 
 
@@ -142,24 +146,25 @@ def reliability(diagram: Reliability) -> Drawing:
 @styled
 def per_class(scores: PerClass, classes: Sequence[str]) -> Drawing:
     """Precision, recall with its interval, and F1 of each class, as points, so that the axis may start above 0."""
-    place = np.arange(len(classes))
-    figure = Figure(figsize=(5.2, min(max(2.6, 0.36 * len(classes) + 1.0), 12)))
+    shown = np.sort(np.argsort(np.nan_to_num(scores.f1, nan=2.0), kind="stable")[:ROWS])
+    place = np.arange(len(shown))
+    recall, precision, f1 = scores.recall[shown], scores.precision[shown], scores.f1[shown]
+    figure = Figure(figsize=(5.2, max(2.6, 0.36 * len(shown) + 1.0)))
     axes = figure.subplots()
-    reach = np.abs(np.stack([scores.recall_low, scores.recall_high]) - scores.recall)
+    reach = np.abs(np.stack([scores.recall_low[shown], scores.recall_high[shown]]) - recall)
     axes.errorbar(
-        scores.recall, place - 0.2, xerr=reach, fmt="o", color=VALIDATION, markersize=4.5, elinewidth=1.2, label="recall, 95 %"
+        recall, place - 0.2, xerr=reach, fmt="o", color=VALIDATION, markersize=4.5, elinewidth=1.2, label="recall, 95 %"
     )
-    axes.plot(scores.precision, place, "D", color=TRAIN, markersize=4, label="precision")
-    axes.plot(scores.f1, place + 0.2, "s", color=ACCENT, markersize=4, label="F1")
-    axes.set_yticks(place, [_short(name) for name in classes])
-    axes.set(xlabel="score", ylim=(len(classes) - 0.5, -0.5), xlim=(None, 1 + 0.02 * (1 - axes.get_xlim()[0])))
+    axes.plot(precision, place, "D", color=TRAIN, markersize=4, label="precision")
+    axes.plot(f1, place + 0.2, "s", color=ACCENT, markersize=4, label="F1")
+    axes.set_yticks(place, [short(classes[label]) for label in shown])
+    axes.set(xlabel="score", ylim=(len(shown) - 0.5, -0.5), xlim=(None, 1 + 0.02 * (1 - axes.get_xlim()[0])))
     figure.legend(loc="outside upper center", ncols=3)
-    numbers = pd.DataFrame({"class": list(classes)} | vars(scores))
-    caption = "Every class has images."
-    if (scores.support > 0).any():
-        worst = int(np.nanargmin(scores.f1))
-        caption = f"Lowest F1: {classes[worst]} with {scores.f1[worst]:.3f} on {scores.support[worst]} test images."
-    return Drawing("per_class", "Scores per class", caption, figure, numbers)
+    worst = int(np.nanargmin(scores.f1))
+    caption = f"Lowest F1: {classes[worst]} with {scores.f1[worst]:.3f} on {scores.support[worst]} test images."
+    if len(shown) < len(classes):
+        caption += f" Of {len(classes)} classes the {ROWS} with the lowest F1 are drawn."
+    return Drawing("per_class", "Scores per class", caption, figure, pd.DataFrame({"class": list(classes)} | vars(scores)))
 
 
 def _epochs(axes: Axes) -> None:
@@ -169,18 +174,15 @@ def _epochs(axes: Axes) -> None:
 
 def _class_ticks(axes: Axes, classes: Sequence[str]) -> None:
     step = -(-len(classes) // 50)
-    place, names = np.arange(0, len(classes), step), [_short(name) for name in classes[::step]]
+    place, names = np.arange(0, len(classes), step), [short(name) for name in classes[::step]]
     axes.set_xticks(place, names, rotation=90 if max(map(len, names)) > 3 else 0)
     axes.set_yticks(place, names)
 
 
 def _curves(axes: Axes, curves: Sequence[Curve], classes: Sequence[str], area: str) -> None:
     order = [int(label) for label in np.argsort([curve.area for curve in curves], kind="stable") if len(curves[label].x)]
-    named = sorted(order[:CURVES])
-    for label in sorted(set(order) - set(named)):
-        axes.plot(curves[label].x, curves[label].y, color=INK, alpha=0.2, linewidth=0.8)
-    for colour, label in zip(PALETTE, named, strict=False):
-        name = f"{_short(classes[label])} · {area} {curves[label].area:.4f}"
+    for colour, label in zip(PALETTE, sorted(order[:CURVES]), strict=False):
+        name = f"{short(classes[label])} · {area} {curves[label].area:.4f}"
         axes.plot(curves[label].x, curves[label].y, color=colour, linewidth=1.2, label=name)
 
 
@@ -189,9 +191,9 @@ def _table(curves: Sequence[Curve], classes: Sequence[str], x: str, y: str) -> p
     return pd.concat(parts, ignore_index=True)
 
 
+def _named(curves: Sequence[Curve]) -> str:
+    return f" Of {len(curves)} classes the {CURVES} with the smallest area are drawn." if len(curves) > CURVES else ""
+
+
 def _or_undefined(area: float) -> str:
     return "undefined (all test images are of one class)" if np.isnan(area) else f"{area:.4f}"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 14 else name[:13] + "…"

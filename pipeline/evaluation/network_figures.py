@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.evaluation.drawing import PALETTE, SIGNED, TRAIN, VALIDATION, Drawing, mosaic, styled
+from pipeline.evaluation.drawing import PALETTE, SIGNED, TRAIN, VALIDATION, Drawing, mosaic, short, styled
 
 COLUMNS, ROWS = 16, 8  # of kernels that are drawn of a layer; as many maps as columns
 ACROSS = 8  # response maps side by side
+NAMED = 20  # classes up to which the embedding names them
 WIDTH = 7.5  # inches
 
 
@@ -98,9 +99,9 @@ def embeddings(
 def _scatter(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
     colours = np.array([PALETTE[label % len(PALETTE)] for label in labels])
     axes.scatter(points[:, 0], points[:, 1], s=7, c=colours, linewidths=0, alpha=0.75, rasterized=True)
-    for label in np.unique(labels):
+    for label in np.unique(labels) if len(classes) <= NAMED else ():
         x, y = np.median(points[labels == label], axis=0)
-        axes.text(x, y, classes[label], ha="center", va="center", fontsize=10, fontweight="bold")
+        axes.text(x, y, short(classes[label]), ha="center", va="center", fontsize=10, fontweight="bold")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_aspect("equal", adjustable="datalim")

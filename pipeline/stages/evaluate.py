@@ -16,6 +16,7 @@ from pipeline.evaluation.assess import Assessment, assess
 from pipeline.evaluation.statistics import Proportion
 from pipeline.models import classifier
 from pipeline.stages import one_line_errors
+from pipeline.training.device import choose_device
 from pipeline.verdict import Verdict
 
 
@@ -23,7 +24,7 @@ def main() -> None:
     with one_line_errors():
         params = config.load()
         torch.set_num_threads(params.train.threads)
-        device = "cuda" if params.train.device != "cpu" and torch.cuda.is_available() else "cpu"
+        device = choose_device(params.train.device)
         data = SearchData.read(artifacts.SEARCH)
         run = artifacts.read_json(artifacts.MODEL / "run.json")
         test, openings = open_test(artifacts.TEST, data.info.fingerprint, run["run_id"] or "a run without a record")

@@ -119,6 +119,21 @@ def test_a_test_set_of_five_images_of_two_classes_is_judged_without_a_warning_fr
     assert result.metrics["embedding"]["images"] == 5
 
 
+def test_a_training_that_diverged_in_its_first_epoch_is_judged_and_named(
+    trained, tiny_data: SearchData, test_split: Split
+) -> None:
+    run = trained.run | {
+        "state": "diverged",
+        "reason": "the loss was no longer finite in epoch 1",
+        "best_epoch": 0,
+        "epochs_run": 0,
+    }
+    none = trained.history[:0]
+    result = assess(trained.classifier, trained.after_epoch_1, tiny_data, test_split, 1, run, none, [], Evaluate(tsne_images=0))
+    assert result.verdicts[0].title == "Training diverged"
+    assert "learning" not in result.metrics["figures"]
+
+
 def test_nothing_is_drawn_or_chosen_where_nothing_is_asked_for(run_assess: Run) -> None:
     result = run_assess(gallery=0, samples=0, tsne_images=0)
     assert result.metrics["gallery"] == {"right": [], "wrong": [], "samples": []}
