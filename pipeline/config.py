@@ -280,7 +280,7 @@ class Params:
 
     @model_validator(mode="after")
     def _batch_norm_has_a_batch(self) -> Self:
-        blocks = (*self.model.conv, *self.model.dense)
+        blocks: tuple[ConvBlock | DenseBlock, ...] = (*self.model.conv, *self.model.dense)
         normed = any(self.model.batch_norm if block.batch_norm is None else block.batch_norm for block in blocks)
         if normed and self.train.batch_size == 1:
             raise ValueError("train.batch_size must be at least 2 with batch norm, got 1")

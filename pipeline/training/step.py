@@ -6,6 +6,7 @@ on a CPU, where most of a step would otherwise be overhead and a slow matrix pro
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 from pipeline.config import Train
 from pipeline.models.build import Network
-from pipeline.training.optim import Loss, LossGradient, make_loss, make_loss_gradient
+from pipeline.training.optim import LossGradient, make_loss_gradient
 
 
 class Step(Protocol):
@@ -27,26 +28,69 @@ class Step(Protocol):
 
 def make_step(network: Network, vector: nn.Parameter, train: Train) -> Step:
     """The fastest step that the network, its device and the precision allow."""
-    if vector.device.type == "cpu" and train.precision == "fp32" and all(isinstance(layer, DENSE_LAYERS) for layer in network):
-        return DenseStep(network, make_loss_gradient(train))
-    return AutogradStep(network, vector, make_loss(train), train.precision)
+    loss_gradient = make_loss_gradient(train)
+    if train.precision == "bf16":
+        return HalfStep(network, loss_gradient)
+    if vector.device.type == "cpu" and all(isinstance(layer, DENSE_LAYERS) for layer in network):
+        return DenseStep(network, loss_gradient)
+    return AutogradStep(network, vector, loss_gradient)
 
 
 class AutogradStep:
-    """Forward and backward by autograd, in fp32 or bf16 mixed precision."""
+    """Forward and backward by autograd."""
 
-    def __init__(self, network: Network, vector: nn.Parameter, loss: Loss, precision: str) -> None:
-        self.network, self.vector, self.loss = network, vector, loss
-        self.autocast = torch.autocast(vector.device.type, torch.bfloat16, enabled=precision == "bf16")
+    def __init__(self, network: Network, vector: nn.Parameter, loss_gradient: LossGradient) -> None:
+        self.network, self.vector, self.loss_gradient = network, vector, loss_gradient
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        assert self.vector.grad is not None
-        self.vector.grad.zero_()
-        with self.autocast:
-            outputs = self.network(images)
-        outputs = outputs.float()
-        self.loss(outputs, labels).backward()
-        return outputs.detach()
+        _gradient(self.vector).zero_()
+        outputs = self.network(images)
+        values = outputs.detach()
+        outputs.backward(self.loss_gradient(values, labels))
+        return values
+
+
+class HalfStep:
+    """Mixed precision: convolutions and linear layers in bf16 on copies of their weights, all else and the weights in fp32.
+
+    The copies are made once a step, where autocast makes them tensor by tensor inside autograd (Micikevicius et al. 2018,
+    "Mixed Precision Training", section 3.1; bf16 needs no loss scaling).
+    """
+
+    def __init__(self, network: Network, loss_gradient: LossGradient) -> None:
+        self.loss_gradient = loss_gradient
+        cast = {name: copy.deepcopy(layer).bfloat16() for name, layer in network.named_children() if _is_cast(layer)}
+        self.layers = [(cast.get(name, layer), name in cast) for name, layer in network.named_children()]
+        self.copies = [weight for layer in cast.values() for weight in layer.parameters()]
+        owned = [weight for name in cast for weight in network.get_submodule(name).parameters()]
+        self.weights = [weight.detach() for weight in owned]
+        self.gradients = [_gradient(weight) for weight in owned]
+        norms = [layer for name, layer in network.named_children() if name not in cast]
+        self.norm_gradients = [_gradient(weight) for layer in norms for weight in layer.parameters()]
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            torch._foreach_copy_(self.copies, self.weights)  # type: ignore[arg-type]
+        for gradient in self.norm_gradients:
+            gradient.zero_()
+        outputs = images
+        for layer, is_half in self.layers:  # pooling is fp32 too: on a CPU PyTorch fills bf16 tensors an element at a time
+            outputs = layer(outputs.bfloat16()).float() if is_half else layer(outputs)
+        values = outputs.detach()
+        outputs.backward(self.loss_gradient(values, labels))
+        torch._foreach_copy_(self.gradients, [_gradient(weight) for weight in self.copies])
+        for weight in self.copies:
+            weight.grad = None
+        return values
+
+
+def _is_cast(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d | nn.Linear)
+
+
+def _gradient(weight: nn.Parameter) -> Tensor:
+    assert weight.grad is not None
+    return weight.grad
 
 
 # Each activation's derivative is the kernel that autograd itself calls: (gradient, input, output) → gradient.
@@ -74,9 +118,7 @@ class _Linear:
 
     @classmethod
     def of(cls, layer: nn.Linear) -> _Linear:
-        assert layer.weight.grad is not None
-        assert layer.bias.grad is not None
-        return cls(layer.weight.detach(), layer.bias.detach(), layer.weight.grad, layer.bias.grad)
+        return cls(layer.weight.detach(), layer.bias.detach(), _gradient(layer.weight), _gradient(layer.bias))
 
 
 class DenseStep:

@@ -9,9 +9,22 @@ from pipeline.config import Train, parse
 from pipeline.models.build import build
 from pipeline.training.flat import flatten_parameters
 from pipeline.training.optim import make_loss, make_loss_gradient, make_optimizer
-from pipeline.training.step import AutogradStep, DenseStep, make_step, product
+from pipeline.training.step import AutogradStep, DenseStep, HalfStep, make_step, product
 
 SHAPE = (1, 28, 28)
+
+
+class UsualStep:
+    """The oracle: the loss itself, and autograd all the way."""
+
+    def __init__(self, network, vector, loss):
+        self.network, self.vector, self.loss = network, vector, loss
+
+    def __call__(self, images, labels):
+        self.vector.grad.zero_()
+        outputs = self.network(images)
+        self.loss(outputs, labels).backward()
+        return outputs.detach()
 
 
 def both_steps(model_keys, train):
@@ -20,7 +33,7 @@ def both_steps(model_keys, train):
     networks = [build(model, SHAPE, 5, seed=1) for _ in range(2)]
     vectors = [flatten_parameters(network) for network in networks]
     fast = DenseStep(networks[0], make_loss_gradient(train))
-    slow = AutogradStep(networks[1], vectors[1], make_loss(train), "fp32")
+    slow = UsualStep(networks[1], vectors[1], make_loss(train))
     images, labels = torch.randn(9, *SHAPE), torch.randint(0, 5, (9,))
     return (fast, vectors[0]), (slow, vectors[1]), images, labels
 
@@ -78,7 +91,41 @@ def test_networks_that_the_written_out_step_does_not_know_train_by_autograd():
     network = build(parse({"model": {"dense": [{"out": 4}]}}).model, SHAPE, 5, seed=0)
     vector = flatten_parameters(network)
     assert isinstance(make_step(network, vector, train), DenseStep)
-    assert isinstance(make_step(network, vector, replace(train, precision="bf16")), AutogradStep)
+    assert isinstance(make_step(network, vector, replace(train, precision="bf16")), HalfStep)
+
+
+@pytest.mark.parametrize(
+    ("loss", "output"), [("cross_entropy", "logits"), ("nll", "log_softmax"), ("mse", "sigmoid"), ("multi_margin", "logits")]
+)
+def test_a_step_by_autograd_takes_every_loss(loss, output):
+    train = Train(loss=loss)
+    model = parse({"model": {"conv": [{"out": 3}], "batch_norm": True, "output": output}}).model
+    networks = [build(model, (1, 8, 8), 4, seed=1).train() for _ in range(2)]
+    vectors = [flatten_parameters(network) for network in networks]
+    images, labels = torch.randn(9, 1, 8, 8), torch.randint(0, 4, (9,))
+    ours = AutogradStep(networks[0], vectors[0], make_loss_gradient(train))(images, labels)
+    torch.testing.assert_close(ours, UsualStep(networks[1], vectors[1], make_loss(train))(images, labels))
+    torch.testing.assert_close(vectors[0].grad, vectors[1].grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("output", ["logits", "log_softmax", "sigmoid"])
+def test_mixed_precision_gives_the_gradients_of_fp32_to_the_precision_of_bf16(output):
+    train = Train(loss="nll" if output == "log_softmax" else "cross_entropy")
+    keys = {"conv": [{"out": 8, "pool": {}}], "dense": [{"out": 16}], "batch_norm": True, "activation": "elu", "output": output}
+    networks = [build(parse({"model": keys}).model, (1, 8, 8), 4, seed=1).train() for _ in range(2)]
+    vectors = [flatten_parameters(network) for network in networks]
+    images, labels = torch.randn(64, 1, 8, 8), torch.randint(0, 4, (64,))
+    for _ in range(2):  # the second time over gradients of the first
+        half = HalfStep(networks[0], make_loss_gradient(train))(images, labels)
+        full = UsualStep(networks[1], vectors[1], make_loss(train))(images, labels)
+    assert half.dtype == vectors[0].grad.dtype == torch.float32
+    torch.testing.assert_close(half, full, rtol=0, atol=0.05)
+    cosine = torch.nn.functional.cosine_similarity(vectors[0].grad, vectors[1].grad, dim=0)
+    assert cosine > 0.999
+    assert vectors[0].grad.norm().item() == pytest.approx(vectors[1].grad.norm().item(), rel=0.02)
+    assert not torch.equal(half, full)  # it is bf16 indeed
+    norms = [network.norm1.running_mean for network in networks]
+    torch.testing.assert_close(norms[0], norms[1], rtol=0, atol=0.02)
 
 
 OPTIMIZERS = {
