@@ -30,6 +30,8 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 SENT, REFUSED, AWAY = 0, 2, 3  # how a writer ends: all sent; the store does not take the run; the store did not come back
 RESTARTS = 5
+# For a writer's mlflow: it shall not call home, and leave it to us to try again.
+CALM = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 LEFT_OVER = "`python -m pipeline.tracking` sends it, and so does the next run"
 log = logging.getLogger(__name__)
 
@@ -155,14 +157,13 @@ class Run:
             self._file.flush()
 
     def _spawn(self) -> None:
-        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
         with (self._spool.folder / "writer.log").open("ab") as out:
             self._writer = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.tracking", str(self._spool.folder)],
                 stdin=subprocess.PIPE,  # its end tells the writer that we have ended, however that came about
                 stdout=out,
                 stderr=out,
-                env={**os.environ, **quiet},
+                env={**os.environ, **CALM},
                 start_new_session=True,  # Ctrl-C is for us; the writer still has our last words to send
             )
 
@@ -182,6 +183,9 @@ class Run:
 
     def _stop(self, why: str) -> None:
         """Go on without a store, if that is allowed."""
+        if self._writer is not None:
+            self._close_pipe()
+            self._writer.wait()
         self._resources.close()
         self._recorded = Recorded(problem=why)
         if self._store.required:

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.tracking.run import AWAY, REFUSED, SENT
 from pipeline.tracking.sink import RefusedError, Sink, is_passing
 from pipeline.tracking.spool import Record, Spool, State, waiting
-from pipeline.tracking.store import unreachable
+from pipeline.tracking.store import public, unreachable
 
 INTERVAL = 2.0  # seconds from one batch to the next, and from one try to the next
 PATIENCE = 30.0  # seconds that a run which has ended waits for a store that is away
@@ -96,14 +96,13 @@ def serve(folder: Path) -> int:
 
 def send_left_over(root: Path) -> int:
     """Send what earlier runs left; 1 where something is left still."""
-    left = 0
-    for spool in waiting(root):
-        problem = _send_left(spool)
-        left += problem is not None
-        print(f"{spool.folder.name}: {problem or 'sent'}")
+    left = waiting(root)
+    problems = {spool.folder.name: _send_left(spool) for spool in left}
+    for name, problem in problems.items():
+        print(f"{name}: {problem or 'sent'}")
     if not left:
         print("nothing is left to send")
-    return int(left > 0)
+    return int(any(problems.values()))
 
 
 def _attempt(feed: Feed, last: bool) -> str | None:
@@ -118,7 +117,7 @@ def _attempt(feed: Feed, last: bool) -> str | None:
     except Exception as error:
         if not is_passing(error):
             raise
-        problem = f"MLflow at {feed.where} is away: {_line(error)}"
+        problem = unreachable(feed.where) or f"MLflow at {public(feed.where)} does not take records now: {_line(error)}"
     state = replace(feed.sink.state, problem=problem)
     if state != feed.told:
         feed.sink.spool.write_state(state)

@@ -1,0 +1,325 @@
+"""Runs in real MLflow stores, with processes that are really killed and servers that really go away."""
+
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from pipeline import ui
+from pipeline.config import ConvBlock, Model, Pool, Tracking
+from pipeline.models.build import build
+from pipeline.models.classifier import Card, Classifier
+from pipeline.tracking import Dataset, Run, Store, TrackingError, adopt, locate, start
+from pipeline.tracking.run import AWAY, CALM
+from pipeline.tracking.spool import Spool, waiting
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # mlflow, on its way in, uses what SQLAlchemy 2.1 deprecates
+    import mlflow
+    from mlflow.entities import Run as MlflowRun
+
+    from pipeline.tracking.writer import send_left_over
+
+MODEL = Model(conv=(ConvBlock(out=3, pool=Pool()),))
+EXAMPLE = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8), dtype=np.uint8)
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+def await_end(child: int) -> None:
+    """Wait for a child process, and leave its status to whoever started it."""
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def store_in(root: Path, **section: object) -> Store:
+    return locate(Tracking(**section), {"DVC_ROOT": str(root)})  # type: ignore[arg-type]
+
+
+def open_run(store: Store, key: str = "key") -> Run:
+    return start(store, key=key, name="a run", params={"train": {"lr": 0.1}}, tags={"seed": "0"})
+
+
+def runs_in(store: Store) -> list[MlflowRun]:
+    client = mlflow.MlflowClient(store.uri)
+    experiment = client.get_experiment_by_name(store.experiment)
+    assert experiment is not None
+    return [client.get_run(run.info.run_id) for run in client.search_runs([experiment.experiment_id])]
+
+
+def history(store: Store, run: MlflowRun, name: str) -> list[tuple[int, float]]:
+    return sorted((point.step, point.value) for point in mlflow.MlflowClient(store.uri).get_metric_history(run.info.run_id, name))
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the train stage leaves behind, three epochs of it."""
+    folder = tmp_path_factory.mktemp("model")
+    card = Card(MODEL, (1, 8, 8), ("a", "b"), (0.1,), (0.3,))
+    Classifier(card, build(MODEL, (1, 8, 8), 2, seed=0)).save(folder)
+    rows = [f"{epoch},{1 / epoch},0.5,{2 / epoch},0.5,0.1,2.0" for epoch in (1, 2, 3)]
+    head = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,lr,seconds"
+    (folder / "history.csv").write_text("\n".join([head, *rows, ""]))
+    told = {
+        "run_id": "0" * 32,
+        "key": "elsewhere",
+        "name": "mnist conv 3",
+        "started": "2026-01-02T03:04:05+00:00",
+        "best_epoch": 3,
+        "params": {"data": {}, "model": {}, "train": {"lr": 0.1}, "study": {"trials": 1}},
+        "config_hash": "c0ffee",
+        "git_dirty": False,
+    }
+    (folder / "run.json").write_text(json.dumps(told))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> tuple[Store, MlflowRun]:
+    """A run that used everything, and then its evaluation."""
+    root = tmp_path_factory.mktemp("project")
+    store = store_in(root)
+    params = {"train": {"lr": 0.1, "note": "x" * 9000}, "model": {f"p{n}": n for n in range(150)}}
+    inputs = [Dataset("mnist", context, "f" * 32, "data/search", (9, 1, 8, 8), 2) for context in ("training", "validation")]
+    with start(store, key="k", name="mnist cnn", params=params, tags={"git_commit": "abc"}, inputs=inputs) as run:  # type: ignore[arg-type]
+        for epoch, loss in ((1, 1.0), (2, math.nan), (3, math.inf)):
+            run.log_epoch(epoch, {"train/loss": loss, "validation/loss": loss})
+        run.log_artifacts(model_folder / "history.csv", "files")
+        run.log_model(model_folder, EXAMPLE, epoch=1)
+        run.describe("**97 %**")
+    recorded = run.finish()
+    description = json.loads((model_folder / "run.json").read_text())
+    copy = root / "model"
+    copy.mkdir()
+    for path in model_folder.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    (copy / "run.json").write_text(json.dumps({**description, "run_id": recorded.run_id, "key": "k"}))
+    with adopt(store, copy, example=EXAMPLE) as evaluation:
+        evaluation.log_metrics({"test/accuracy": 0.97})
+    assert evaluation.finish().run_id == recorded.run_id
+    assert evaluation.finish().model_uri == recorded.model_uri
+    (recorded_run,) = runs_in(store)
+    return store, recorded_run
+
+
+def test_a_run_holds_its_parameters_however_many_and_however_long(told) -> None:
+    params = told[1].data.params
+    assert len(params) == 152
+    assert params["train.lr"] == "0.1"
+    assert len(params["train.note"]) == 6000
+
+
+def test_a_metric_that_is_no_number_keeps_its_place_in_the_history(told) -> None:
+    store, run = told
+    (first, second, third) = history(store, run, "train/loss")
+    assert first == (1, 1.0)
+    assert math.isnan(second[1])
+    assert math.isnan(third[1])
+
+
+def test_a_run_ends_finished_and_names_its_lineage_and_description(told) -> None:
+    run = told[1]
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "mnist cnn"
+    assert run.data.tags["mlflow.source.git.commit"] == "abc"
+    assert run.data.tags["mlflow.note.content"] == "**97 %**"
+
+
+def test_every_split_is_an_input_with_the_digest_of_the_data(told) -> None:
+    inputs = told[1].inputs.dataset_inputs
+    assert {(item.tags[0].value, item.dataset.digest) for item in inputs} == {("training", "f" * 32), ("validation", "f" * 32)}
+
+
+def test_files_and_model_lie_in_the_folder_of_the_experiment(told) -> None:
+    store, run = told
+    artifacts = store.root / "mlartifacts" / "studyline"
+    assert (artifacts / run.info.run_id / "artifacts" / "files" / "history.csv").is_file()
+    assert len(list(artifacts.glob("models/*/artifacts/MLmodel"))) == 1
+
+
+def test_the_evaluation_adds_to_the_run_and_to_its_model(told) -> None:
+    store, run = told
+    assert run.data.metrics["test/accuracy"] == 0.97
+    (output,) = run.outputs.model_outputs
+    metrics = mlflow.MlflowClient(store.uri).get_logged_model(output.model_id).metrics
+    assert {metric.key for metric in metrics} == {"test/accuracy", "train/loss", "validation/loss"}
+
+
+def test_nothing_waits_any_more_when_all_is_sent(told) -> None:
+    assert waiting(told[0].root) == []
+
+
+TRAINER = """
+import sys, time
+from pipeline.config import Tracking
+from pipeline.tracking import locate, start
+store = locate(Tracking(), {"DVC_ROOT": sys.argv[1]})
+run = start(store, key="key", name="a run", params={"train": {"lr": 0.1}}, tags={"seed": "0"})
+for epoch in (1, 2, 3):
+    run.log_epoch(epoch, {"train/loss": 1 / epoch})
+print("logged", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has logged three epochs, and waits."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", TRAINER, str(tmp_path)], text=True, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "logged\n"
+        yield process
+        process.kill()
+
+
+def test_a_killed_training_started_again_goes_on_with_its_run_and_doubles_nothing(tmp_path, trainer) -> None:
+    trainer.kill()
+    trainer.wait()
+    store = store_in(tmp_path)
+    with open_run(store) as run:
+        for epoch in range(1, 6):  # as after a kill between the last record and the checkpoint
+            run.log_epoch(epoch, {"train/loss": 1 / epoch})
+    (found,) = runs_in(store)
+    assert found.info.status == "FINISHED"
+    assert history(store, found, "train/loss") == [(epoch, 1 / epoch) for epoch in range(1, 6)]
+
+
+def test_what_a_killed_training_left_is_sent_later_and_its_run_is_killed(tmp_path, trainer, capsys) -> None:
+    (writer,) = psutil.Process(trainer.pid).children()
+    writer.kill()
+    until(lambda: writer.status() == psutil.STATUS_ZOMBIE)
+    trainer.kill()
+    trainer.wait()
+    assert send_left_over(tmp_path) == 0
+    assert capsys.readouterr().out == "key: sent\n"
+    store = store_in(tmp_path)
+    (found,) = runs_in(store)
+    assert found.info.status == "KILLED"
+    assert len(history(store, found, "train/loss")) == 3
+    assert waiting(tmp_path) == []
+
+
+def test_a_killed_writer_is_replaced_and_nothing_is_lost_or_doubled(tmp_path) -> None:
+    store = store_in(tmp_path)
+    state = Spool.of(tmp_path, "key").read_state
+    with open_run(store) as run:
+        run.log_epoch(1, {"train/loss": 1.0})
+        until(lambda: state().run_id)
+        (writer,) = psutil.Process().children()
+        writer.kill()
+        await_end(writer.pid)
+        run.log_epoch(2, {"train/loss": 0.5})
+    (found,) = runs_in(store)
+    assert found.info.status == "FINISHED"
+    assert history(store, found, "train/loss") == [(1, 1.0), (2, 0.5)]
+
+
+def test_two_first_runs_at_once_make_one_database_and_both_are_in_it(tmp_path) -> None:
+    store = store_in(tmp_path)
+    with open_run(store, "one"), open_run(store, "two"):
+        pass
+    assert [run.info.status for run in runs_in(store)] == ["FINISHED", "FINISHED"]
+
+
+def test_two_processes_cannot_record_one_training(tmp_path, trainer) -> None:
+    with pytest.raises(TrackingError, match="another process is recording the run key; wait for it, or end it"):
+        open_run(store_in(tmp_path))
+
+
+def test_a_model_whose_run_is_not_in_the_store_gets_a_run_made_whole_from_its_files(tmp_path, model_folder) -> None:
+    store = store_in(tmp_path)
+    for accuracy in (0.9, 0.9):  # an evaluation done twice makes no second run
+        with adopt(store, model_folder, example=EXAMPLE) as run:
+            run.log_metrics({"test/accuracy": accuracy})
+    (found,) = runs_in(store)
+    assert found.info.run_name == "mnist conv 3"
+    assert found.info.start_time == 1767323045000
+    assert found.data.params == {"train.lr": "0.1"}
+    assert found.data.tags["restored_from"] == "0" * 32
+    assert found.data.tags["git_dirty"] == "false"
+    assert history(store, found, "train/loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert found.data.metrics["test/accuracy"] == 0.9
+    assert found.info.status == "FINISHED"
+    assert len(found.outputs.model_outputs) == 1
+
+
+def test_a_store_that_refuses_the_run_stops_a_training_that_requires_it(tmp_path) -> None:
+    store = store_in(tmp_path)
+    with open_run(store):
+        pass
+    client = mlflow.MlflowClient(store.uri)
+    client.delete_experiment(runs_in(store)[0].info.experiment_id)
+    run = open_run(store, "other")
+    await_end(psutil.Process().children()[0].pid)
+    with pytest.raises(TrackingError, match=r"experiment studyline was deleted; name another in tracking\.experiment"):
+        run.log_epoch(1, {"train/loss": 1.0})
+    assert run.finish().run_id is None
+
+
+def test_the_server_may_go_and_come_back_while_training_goes_on(tmp_path, caplog) -> None:
+    local = store_in(tmp_path)
+    with ui.serving(local, free_port()) as (store, _):
+        port = int(store.uri.rpartition(":")[2])
+        run = open_run(store)
+        run.log_epoch(1, {"train/loss": 1.0})
+        state = Spool.of(tmp_path, "key").read_state
+        until(lambda: state().run_id)
+    run.log_epoch(2, {"train/loss": 0.5})
+    until(lambda: state().problem)
+    run.log_epoch(3, {"train/loss": 0.25})
+    run.log_epoch(4, {"train/loss": 0.125})
+    assert caplog.text.count("cannot be reached: connection refused; training goes on") == 1
+    with ui.serving(local, port) as (again, _):
+        assert again.uri == store.uri
+        assert run.finish().problem is None
+        (found,) = runs_in(store)
+        assert history(store, found, "train/loss") == [(1, 1.0), (2, 0.5), (3, 0.25), (4, 0.125)]
+        charts, newest = ui.addresses(again)
+    assert charts.endswith(f"/#/experiments/{found.info.experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART")
+    assert newest is not None
+    assert found.info.run_id in newest
+
+
+IMPATIENT = "import sys; from pathlib import Path; from pipeline.tracking import writer; writer.PATIENCE = 0.5"
+
+
+def test_what_a_lost_store_never_got_stays_on_disk(tmp_path) -> None:
+    spool = Spool.of(tmp_path, "key")
+    uri = f"http://127.0.0.1:{free_port()}"
+    with spool.append_to() as file:
+        file.write(json.dumps({"kind": "open", "uri": uri, "artifacts": None, "experiment": "e"}).encode() + b"\n")
+    command = f"{IMPATIENT}; sys.exit(writer.serve(Path(sys.argv[1])))"
+    ended = subprocess.run(
+        [sys.executable, "-c", command, str(spool.folder)], stdin=subprocess.DEVNULL, env={**os.environ, **CALM}
+    )
+    assert ended.returncode == AWAY
+    assert spool.read_state().problem == f"MLflow at {uri} cannot be reached: connection refused"
+    assert waiting(tmp_path) == [spool]
+    assert send_left_over(tmp_path) == 1
+
+
+def test_the_interface_over_nothing_says_what_to_do(tmp_path) -> None:
+    (tmp_path / "params.yaml").write_text("tracking: {}")
+    environ = {name: value for name, value in os.environ.items() if name not in ("DVC_ROOT", "MLFLOW_TRACKING_URI")}
+    ended = subprocess.run([sys.executable, "-m", "pipeline.ui"], cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (1, "error: nothing tracked yet: make repro\n")
