@@ -30,7 +30,7 @@ def learning(history: pd.DataFrame, best_epoch: int) -> Drawing:
             values = history[f"{split}_{quantity}"]
             axes.plot(history["epoch"], values, color=colour, marker=marker if few else None, markersize=3.5, label=split)
         axes.axvline(best_epoch, color=INK, linewidth=0.8, linestyle=":", label=f"lowest validation loss (epoch {best_epoch})")
-        _epochs(axes)
+        _epochs(axes, history["epoch"].iloc[-1])
         axes.set_ylabel(f"{quantity}, nats per image" if quantity == "loss" else quantity)
         axes.legend()
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
@@ -48,7 +48,7 @@ def learning_rate(history: pd.DataFrame) -> Drawing:
     figure = Figure(figsize=(4.5, 2.6))
     axes = figure.subplots()
     axes.plot(history["epoch"], history["lr"], color=VALIDATION, marker="o" if len(history) <= MARKED else None, markersize=3.5)
-    _epochs(axes)
+    _epochs(axes, history["epoch"].iloc[-1])
     axes.set_ylabel("learning rate, per step")
     axes.set_ylim(bottom=0)
     caption = f"Learning rate from {history['lr'].iloc[0]:.3g} in the first epoch to {history['lr'].iloc[-1]:.3g} in the last."
@@ -167,8 +167,8 @@ def per_class(scores: PerClass, classes: Sequence[str]) -> Drawing:
     return Drawing("per_class", "Scores per class", caption, figure, pd.DataFrame({"class": list(classes)} | vars(scores)))
 
 
-def _epochs(axes: Axes) -> None:
-    axes.set_xlabel("epoch")
+def _epochs(axes: Axes, last: int) -> None:
+    axes.set(xlabel="epoch", xlim=(0.6, last + 0.4))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

@@ -57,6 +57,10 @@ def test_chance_alone_makes_an_error_that_shrinks_with_the_images() -> None:
     assert few == pytest.approx(10 * many, rel=0.3)
 
 
+def test_a_probability_on_an_edge_belongs_to_the_bin_below() -> None:
+    assert reliability(np.array([[0.5, 0.5]]), np.array([0]), 2, np.random.default_rng(0)).counts.tolist() == [1, 0]
+
+
 def test_an_empty_bin_is_null_in_json() -> None:
     tree = reliability(np.array([[0.9, 0.1]]), np.array([0]), 2, np.random.default_rng(0)).to_tree()
     assert json.loads(json.dumps(tree, allow_nan=False))["confidence"] == [None, 0.9]

@@ -113,7 +113,12 @@ def test_one_image_of_a_class_that_is_missed_is_no_proof() -> None:
     test = score(probs, labels, ["a", "b", "c"])
     verdict = health.lost_classes(test, test)
     assert verdict is not None
-    assert verdict.level == "warn"
+    assert (verdict.level, verdict.title) == ("warn", "Class c is never predicted")
+    probs[50:100] = [1, 0, 0]  # but fifty of b are
+    test = score(probs, labels, ["a", "b", "c"])
+    verdict = health.lost_classes(test, test)
+    assert verdict is not None
+    assert (verdict.level, verdict.title) == ("bad", "Classes b and c are never predicted correctly")
 
 
 # ---------------------------------------------------------------------------------------------------- one rule at a time

@@ -48,6 +48,8 @@ def test_a_worked_example_by_hand() -> None:
     assert result.balanced_accuracy == pytest.approx(5 / 6)
     assert result.log_loss == pytest.approx(-np.log([0.9, 0.6, 0.2, 0.7]).mean())
     assert result.roc[0].area == pytest.approx(2 / 3)  # of the three pairs of an a and the b, two are in order
+    assert (0, 2 / 3) in list(zip(result.roc[0].x, result.roc[0].y, strict=True))  # two of three a before the b
+    assert (1, 0.75) in list(zip(result.pr[0].x, result.pr[0].y, strict=True))  # all a found: three of four are a
 
 
 def test_the_area_of_a_roc_curve_is_the_share_of_pairs_in_order() -> None:
