@@ -59,7 +59,7 @@ class Inputs:
             return cls(
                 source=_public(raw / "source.json"),
                 dataset=DatasetInfo.read(search),
-                run=_public(model / "run.json"),
+                run=_public(model / "run.json") | _tracked(evaluation / "tracked.json"),
                 history=_history(model / "history.csv"),
                 metrics=artifacts.read_json(evaluation / "metrics.json"),
                 verdicts=artifacts.read_json(evaluation / "verdicts.json"),
@@ -76,6 +76,13 @@ class Inputs:
 def _public(path: Path) -> Any:
     """A JSON file without the names and passwords that addresses in it may carry: the page is made to be shown around."""
     return json.loads(re.sub(r'(\w://)[^/@\s"]+@', r"\1", path.read_text()))
+
+
+def _tracked(path: Path) -> dict[str, Any]:
+    """Where the run is in MLflow now: where DVC restored the model from its cache, not where ``run.json`` says."""
+    tracked = _public(path)
+    del tracked["problem"]
+    return tracked if tracked["run_id"] else {}
 
 
 def _history(path: Path) -> list[dict[str, float | None]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,13 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline import artifacts, config
+from pipeline import artifacts, config, tracking
 from pipeline.data.dataset import SearchData, Split, open_test
 from pipeline.evaluation import drawing
 from pipeline.evaluation.assess import Assessment, assess
 from pipeline.evaluation.statistics import Proportion
 from pipeline.models import classifier
 from pipeline.stages import one_line_errors
+from pipeline.training import account
 from pipeline.training.device import choose_device
 from pipeline.verdict import Verdict
 
@@ -39,25 +42,47 @@ def main() -> None:
             [Verdict(**verdict) for verdict in artifacts.read_json(artifacts.CHECKS)["verdicts"]],
             params.evaluate,
         )
-        write(assessment, test, artifacts.EVALUATION, artifacts.METRICS)
+        with artifacts.atomic_folder(artifacts.EVALUATION) as folder:
+            write(assessment, test, folder)
+            recorded = record(tracking.locate(params.tracking, os.environ), assessment, data, folder, run["best_epoch"])
+            artifacts.write_json(folder / "tracked.json", asdict(recorded))
+        artifacts.write_json(artifacts.METRICS, assessment.headline)
         print(f"{artifacts.EVALUATION}: test accuracy {Proportion(**assessment.metrics['accuracy'])}")
         for verdict in assessment.verdicts:
             print(f"  {verdict.level}: {verdict.title}")
-        # Here the assessment goes to the run that trained the model: assessment.headline, .verdicts, .drawings (drawing.to_png).
 
 
-def write(assessment: Assessment, test: Split, folder: Path, headline: Path) -> None:
-    """Write what docs/architecture.md lists under *evaluate*; the folder appears whole or not at all."""
-    with artifacts.atomic_folder(folder) as fresh:
-        artifacts.write_json(fresh / "metrics.json", assessment.metrics)
-        artifacts.write_json(fresh / "verdicts.json", [asdict(verdict) for verdict in assessment.verdicts])
-        np.savez(fresh / "predictions.npz", probs=assessment.probs, labels=assessment.labels)
-        chosen = vars(assessment.chosen)
-        images = {name: test.images[positions] for name, positions in chosen.items()}
-        np.savez_compressed(fresh / "gallery.npz", **images, **{f"{name}_index": at for name, at in chosen.items()})
-        for item in assessment.drawings:
-            drawing.save(item, fresh / "figures")
-    artifacts.write_json(headline, assessment.headline)
+def write(assessment: Assessment, test: Split, folder: Path) -> None:
+    """Write what docs/architecture.md lists under *evaluate*."""
+    artifacts.write_json(folder / "metrics.json", assessment.metrics)
+    artifacts.write_json(folder / "verdicts.json", [asdict(verdict) for verdict in assessment.verdicts])
+    np.savez(folder / "predictions.npz", probs=assessment.probs, labels=assessment.labels)
+    chosen = vars(assessment.chosen)
+    images = {name: test.images[positions] for name, positions in chosen.items()}
+    np.savez_compressed(folder / "gallery.npz", **images, **{f"{name}_index": at for name, at in chosen.items()})
+    for item in assessment.drawings:
+        drawing.save(item, folder / "figures")
+
+
+def record(store: tracking.Store, assessment: Assessment, data: SearchData, folder: Path, epoch: int) -> tracking.Recorded:
+    """Add the assessment to the MLflow run that trained the model: metrics, figures, files, and the text at its head."""
+    with tracking.adopt(store, artifacts.MODEL, example=data.validation.images[:4]) as run:
+        run.log_epoch(epoch, {f"test/{name.removeprefix('test_')}": value for name, value in numbers(assessment).items()})
+        for name in ("metrics.json", "verdicts.json"):
+            run.log_artifacts(folder / name, "evaluation")
+        with tempfile.TemporaryDirectory() as pictures:
+            for item in assessment.drawings:
+                Path(pictures, f"{item.name}.png").write_bytes(drawing.to_png(item.figure))
+            run.log_artifacts(Path(pictures), "figures")
+        run.describe(account.note(assessment.metrics, assessment.verdicts))
+        return run.finish()
+
+
+def numbers(assessment: Assessment) -> dict[str, float]:
+    """The headline numbers that are of the test images and have a value."""
+    told = assessment.headline
+    other = ("validation_accuracy", "parameters", "multiply_adds", "test_images")
+    return {name: float(value) for name, value in told.items() if value is not None and name not in other}
 
 
 if __name__ == "__main__":

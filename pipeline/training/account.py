@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from pipeline.data.dataset import DatasetInfo
 from pipeline.models.plan import plan
 from pipeline.tracking import Recorded, epoch_metrics
 from pipeline.training.loop import Epoch, Training
+from pipeline.verdict import Verdict
 
 Account = dict[str, Any]
 
@@ -100,3 +101,14 @@ def headline(training: Training) -> str:
     best = training.history[training.best_epoch - 1]
     early = ", stopped early" if training.stopped_early else ""
     return f"Validation accuracy {best.validation_accuracy:.2%} at epoch {best.epoch} of {len(training.history)}{early}."
+
+
+def note(metrics: Mapping[str, Any], verdicts: Sequence[Verdict]) -> str:
+    """The text at the head of an evaluated run's page in MLflow, as markdown."""
+    test, validation = metrics["accuracy"], metrics["validation_accuracy"]
+    lines = [
+        f"**Test accuracy {test['value']:.2%}**, 95 % interval {test['low']:.2%} to {test['high']:.2%}, n = {test['n']:,}. "
+        f"Validation accuracy {validation['value']:.2%}.",
+        *(f"- {verdict.level}: **{verdict.title}.** {verdict.evidence}" for verdict in verdicts),
+    ]
+    return "\n\n".join((lines[0], "\n".join(lines[1:])))

@@ -88,7 +88,7 @@ def _is_cast(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv2d | nn.Linear)
 
 
-def _gradient(weight: nn.Parameter) -> Tensor:
+def _gradient(weight: Tensor) -> Tensor:
     assert weight.grad is not None
     return weight.grad
 

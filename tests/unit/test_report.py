@@ -24,6 +24,7 @@ from pipeline.models.plan import plan
 from pipeline.report.inputs import Inputs
 from pipeline.report.page import TITLES, render
 from pipeline.stages import evaluate, report
+from pipeline.tracking import Recorded
 from pipeline.verdict import Verdict
 
 HOSTILE = ("<script>alert('class')</script>", '"rows" & columns', "a square")
@@ -154,7 +155,8 @@ def write_run(root: Path, params: config.Params, changes: dict[str, Any], n_test
     artifacts.write_json(root / artifacts.MODEL / "run.json", run)
     verdicts = [Verdict(**verdict) for verdict in checks["verdicts"]]
     result = assess(classifier, classifier, data, splits["test"], 2, run, history, verdicts, params.evaluate)
-    evaluate.write(result, splits["test"], root / artifacts.EVALUATION, root / artifacts.METRICS)
+    evaluate.write(result, splits["test"], root / artifacts.EVALUATION)
+    artifacts.write_json(root / artifacts.EVALUATION / "tracked.json", asdict(Recorded()))
 
 
 def read(root: Path) -> Inputs:
