@@ -30,22 +30,25 @@ def main() -> None:
         device = choose_device(params.train.device)
         data = SearchData.read(artifacts.SEARCH)
         run = artifacts.read_json(artifacts.MODEL / "run.json")
-        test, openings = open_test(artifacts.TEST, data.info.fingerprint, run["run_id"] or "a run without a record")
-        assessment = assess(
-            classifier.load(artifacts.MODEL).to(device),
-            classifier.load(artifacts.MODEL, "weights_epoch1.safetensors").to(device),
-            data,
-            test,
-            openings,
-            run,
-            pd.read_csv(artifacts.MODEL / "history.csv"),
-            [Verdict(**verdict) for verdict in artifacts.read_json(artifacts.CHECKS)["verdicts"]],
-            params.evaluate,
-        )
-        with artifacts.atomic_folder(artifacts.EVALUATION) as folder:
-            write(assessment, test, folder)
-            recorded = record(tracking.locate(params.tracking, os.environ), assessment, data, folder, run["best_epoch"])
-            artifacts.write_json(folder / "tracked.json", asdict(recorded))
+        store = tracking.locate(params.tracking, os.environ)
+        # The run is opened first: a store that is away ends the stage before the test set is opened.
+        with tracking.adopt(store, artifacts.MODEL, example=data.validation.images[:4]) as tracked:
+            test, openings = open_test(artifacts.TEST, data.info.fingerprint, run["run_id"] or "a run without a record")
+            assessment = assess(
+                classifier.load(artifacts.MODEL).to(device),
+                classifier.load(artifacts.MODEL, "weights_epoch1.safetensors").to(device),
+                data,
+                test,
+                openings,
+                run,
+                pd.read_csv(artifacts.MODEL / "history.csv"),
+                [Verdict(**verdict) for verdict in artifacts.read_json(artifacts.CHECKS)["verdicts"]],
+                params.evaluate,
+            )
+            with artifacts.atomic_folder(artifacts.EVALUATION) as folder:
+                write(assessment, test, folder)
+                record(tracked, assessment, folder, run["best_epoch"])
+                artifacts.write_json(folder / "tracked.json", asdict(tracked.finish()))
         artifacts.write_json(artifacts.METRICS, assessment.headline)
         print(f"{artifacts.EVALUATION}: test accuracy {Proportion(**assessment.metrics['accuracy'])}")
         for verdict in assessment.verdicts:
@@ -64,18 +67,16 @@ def write(assessment: Assessment, test: Split, folder: Path) -> None:
         drawing.save(item, folder / "figures")
 
 
-def record(store: tracking.Store, assessment: Assessment, data: SearchData, folder: Path, epoch: int) -> tracking.Recorded:
+def record(run: tracking.Run, assessment: Assessment, folder: Path, epoch: int) -> None:
     """Add the assessment to the MLflow run that trained the model: metrics, figures, files, and the text at its head."""
-    with tracking.adopt(store, artifacts.MODEL, example=data.validation.images[:4]) as run:
-        run.log_epoch(epoch, {f"test/{name.removeprefix('test_')}": value for name, value in numbers(assessment).items()})
-        for name in ("metrics.json", "verdicts.json"):
-            run.log_artifacts(folder / name, "evaluation")
-        with tempfile.TemporaryDirectory() as pictures:
-            for item in assessment.drawings:
-                Path(pictures, f"{item.name}.png").write_bytes(drawing.to_png(item.figure))
-            run.log_artifacts(Path(pictures), "figures")
-        run.describe(account.note(assessment.metrics, assessment.verdicts))
-        return run.finish()
+    run.log_epoch(epoch, {f"test/{name.removeprefix('test_')}": value for name, value in numbers(assessment).items()})
+    for name in ("metrics.json", "verdicts.json"):
+        run.log_artifacts(folder / name, "evaluation")
+    with tempfile.TemporaryDirectory() as pictures:
+        for item in assessment.drawings:
+            Path(pictures, f"{item.name}.png").write_bytes(drawing.to_png(item.figure))
+        run.log_artifacts(Path(pictures), "figures")
+    run.describe(account.note(assessment.metrics, assessment.verdicts))
 
 
 def numbers(assessment: Assessment) -> dict[str, float]:
