@@ -40,6 +40,7 @@ class Assessment:
     verdicts: list[Verdict]
     probs: np.ndarray
     labels: np.ndarray
+    classes: tuple[str, ...]
     chosen: gallery.Gallery
     drawings: list[Drawing]
 
@@ -99,7 +100,7 @@ def assess(
         "figures": {drawing.name: {"title": drawing.title, "caption": drawing.caption} for drawing in drawings},
     }
     verdicts = health.judge(scores, validation, reliability, history, run, data.info.counts["train"], openings, checks)
-    return Assessment(tree, _headline(tree, run), verdicts, probs, labels, chosen, drawings)
+    return Assessment(tree, _headline(tree, run), verdicts, probs, labels, classifier.classes, chosen, drawings)
 
 
 def _check_same_data(run: Mapping[str, Any], data: SearchData) -> None:

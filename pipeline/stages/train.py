@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from pipeline import artifacts, config, tracking
@@ -76,9 +74,7 @@ def write(training: Training, folder: Path) -> None:
     classifier = training.finish()
     classifier.save(folder)
     artifacts.write_tensors(folder / "weights_epoch1.safetensors", training.first)
-    pd.DataFrame([asdict(epoch) for epoch in training.history], columns=account.COLUMNS).to_csv(
-        folder / "history.csv", index=False
-    )
+    account.write_history(training.history, folder)
 
 
 if __name__ == "__main__":

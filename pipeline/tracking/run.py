@@ -164,7 +164,7 @@ class Run:
                 stdout=out,
                 stderr=out,
                 env={**os.environ, **CALM},
-                start_new_session=True,  # Ctrl-C is for us; the writer still has our last words to send
+                process_group=0,  # Ctrl-C is for us; the writer still has our last words to send
             )
 
     def _look_after_writer(self) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from pipeline import lineage
@@ -20,7 +21,7 @@ from pipeline.verdict import Verdict
 
 Account = dict[str, Any]
 
-COLUMNS = [field.name for field in fields(Epoch)]
+COLUMNS = {field.name: int if field.name == "epoch" else float for field in fields(Epoch)}
 SHAPES_TRAINING = ("data", "model", "train")  # the sections that decide what a training computes
 
 
@@ -92,6 +93,15 @@ def metrics(epoch: Epoch) -> dict[str, float]:
     row = asdict(epoch)
     del row["epoch"]
     return epoch_metrics(row)
+
+
+def write_history(history: Sequence[Epoch], folder: Path) -> None:
+    pd.DataFrame([asdict(epoch) for epoch in history], columns=list(COLUMNS)).to_csv(folder / "history.csv", index=False)
+
+
+def read_history(folder: Path) -> pd.DataFrame:
+    """One row per epoch; none, but columns of numbers all the same, where training diverged in its first."""
+    return pd.read_csv(folder / "history.csv", dtype=COLUMNS)
 
 
 def headline(training: Training) -> str:

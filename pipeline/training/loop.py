@@ -28,6 +28,7 @@ from pipeline.training.optim import make_loss, make_optimizer
 from pipeline.training.schedule import lr_at
 from pipeline.training.step import make_step
 
+EXPLODED = 100  # times the loss of guessing: no training comes back from there
 Progress = Callable[[int, int], None]  # images done and in all, this epoch
 Tensors = dict[str, Tensor]
 
@@ -92,8 +93,8 @@ class Training:
             train_loss, train_accuracy = self._train_epoch(number, generator, progress)
         validation_loss, validation_accuracy = self._validate()
         lr = self.optimizer.param_groups[0]["lr"]
-        if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
-            self.diverged = f"the loss was no longer finite in epoch {number}, at lr {lr:g}"
+        self.diverged = self._divergence(number, train_loss, validation_loss, lr)
+        if self.diverged:
             return None
         seconds = time.perf_counter() - start
         record = Epoch(number, train_loss, train_accuracy, validation_loss, validation_accuracy, lr, seconds)
@@ -137,6 +138,19 @@ class Training:
                 progress(done, seen)
         labels = self.train.labels[order[:seen]]
         return self.loss(outputs, labels).item(), _accuracy(outputs, labels)
+
+    def _divergence(self, number: int, train_loss: float, validation_loss: float, lr: float) -> str | None:
+        """Why the epoch counts as diverged, if it does."""
+        if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
+            return f"the loss was no longer finite in epoch {number}, at lr {lr:g}"
+        n_classes = len(self.classifier.classes)
+        guess = torch.full((1, n_classes), -math.log(n_classes))  # the same probability for every class
+        limit = EXPLODED * self.loss(guess, torch.zeros(1, dtype=torch.int64)).item()
+        if train_loss > limit:
+            return (
+                f"the training loss rose to {train_loss:.3g} in epoch {number}, {EXPLODED} times that of guessing, at lr {lr:g}"
+            )
+        return None
 
     def _validate(self) -> tuple[float, float]:
         """Mean loss and accuracy on the validation images."""

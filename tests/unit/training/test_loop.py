@@ -130,6 +130,13 @@ def test_a_training_that_diverges_in_its_first_epoch_leaves_its_initial_weights(
     assert all(torch.equal(weights[name], initial[name]) for name in initial)
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse", "multi_margin"])
+def test_a_loss_that_explodes_without_overflowing_counts_as_diverged_too(tiny_data, loss):
+    training = run(Training(CNN, replace(TRAIN, optimizer="sgd", lr=1e6, loss=loss), tiny_data, CPU))
+    assert training.diverged is not None
+    assert "at lr 1e+06" in training.diverged
+
+
 def test_early_stopping_waits_for_patience_epochs_without_a_lower_validation_loss(tiny_data):
     training = run(Training(MLP, replace(TRAIN, epochs=60, lr=0.05, early_stopping=3), tiny_data, CPU))
     assert training.stopped_early
