@@ -23,8 +23,8 @@ from pipeline.data.device import DeviceSplit
 from pipeline.models.build import build
 from pipeline.models.classifier import Card, Classifier
 from pipeline.training.augment import augment
-from pipeline.training.flat import flatten_parameters
-from pipeline.training.optim import make_loss, make_optimizer
+from pipeline.training.loss import make_loss
+from pipeline.training.optim import make_optimizer
 from pipeline.training.schedule import lr_at
 from pipeline.training.step import make_step
 
@@ -64,10 +64,9 @@ class Training:
         self.train, self.validation = DeviceSplit.of(data.train, device), DeviceSplit.of(data.validation, device)
         network = build(model, data.info.shape, len(data.info.classes), train.seed)
         self.classifier = Classifier(Card.of(model, data.info), network).to(device)
-        self.vector = flatten_parameters(network)
-        self.optimizer = make_optimizer(self.vector, train)
+        self.optimizer = make_optimizer(network, train)
         self.loss = make_loss(train)
-        self.step = make_step(network, self.vector, train)
+        self.step = make_step(network, device, train)
         self.history: list[Epoch] = []
         self.diverged: str | None = None  # why, if it did
         self.best = self.first = self._weights()  # of the best epoch so far, and of epoch 1
@@ -90,9 +89,8 @@ class Training:
         """Train for one epoch and validate; None if the loss diverged, in which case the epoch does not count."""
         start, number = time.perf_counter(), len(self.history) + 1
         with self._random_numbers_of(number) as generator:
-            train_loss, train_accuracy = self._train_epoch(number, generator, progress)
+            train_loss, train_accuracy, lr = self._train_epoch(number, generator, progress)
         validation_loss, validation_accuracy = self._validate()
-        lr = self.optimizer.param_groups[0]["lr"]
         self.diverged = self._divergence(number, train_loss, validation_loss, lr)
         if self.diverged:
             return None
@@ -113,31 +111,29 @@ class Training:
             self.classifier.network.load_state_dict(self.first)
         return self.classifier.cpu().eval()
 
-    def _train_epoch(self, number: int, generator: torch.Generator, progress: Progress) -> tuple[float, float]:
-        """Mean loss and accuracy over the batches of one epoch."""
+    def _train_epoch(self, number: int, generator: torch.Generator, progress: Progress) -> tuple[float, float, float]:
+        """Mean loss and accuracy over the batches of one epoch, and the learning rate of the last."""
         config, n = self.config, len(self.train)
         order = torch.randperm(n, generator=generator, device=self.device)
         batches = [batch for batch in order.split(config.batch_size) if len(batch) > 1 or config.batch_size == 1]
         seen = sum(map(len, batches))  # a last batch of one image is left out: batch norm has no variance there
         outputs = torch.empty(seen, len(self.classifier.classes), device=self.device)
         losses = [epoch.validation_loss for epoch in self.history]
-        first_step, done, shown = (number - 1) * len(batches), 0, time.perf_counter()
+        done, first_step, shown = 0, (number - 1) * len(batches), time.perf_counter()
         self.classifier.train()
         for index, batch in enumerate(batches):
-            self.optimizer.param_groups[0]["lr"] = lr_at(
-                first_step + index, config.lr, config.schedule, len(batches), config.epochs, losses
-            )
             images, labels = self.train.images.index_select(0, batch), self.train.labels.index_select(0, batch)
             if config.augment.shift or config.augment.rotation:
                 images = augment(images, config.augment, generator)
-            outputs[done : done + len(batch)] = self.step(self.classifier.normalise(images), labels)
-            self.optimizer.step()
+            outputs[done : done + len(batch)], gradients = self.step(self.classifier.normalise(images), labels)
+            lr = lr_at(first_step + index, config.lr, config.schedule, len(batches), config.epochs, losses)
+            self.optimizer.step(gradients, lr)
             done += len(batch)
             if time.perf_counter() - shown > 0.2:
                 shown = time.perf_counter()
                 progress(done, seen)
         labels = self.train.labels[order[:seen]]
-        return self.loss(outputs, labels).item(), _accuracy(outputs, labels)
+        return self.loss(outputs, labels).item(), _accuracy(outputs, labels), lr
 
     def _divergence(self, number: int, train_loss: float, validation_loss: float, lr: float) -> str | None:
         """Why the epoch counts as diverged, if it does."""
@@ -173,14 +169,8 @@ class Training:
 
     def save(self, path: Path, note: Any = None) -> None:
         """Write all that is needed to continue, whole or not at all, with plain data of the caller's beside it."""
-        state = self.optimizer.state_dict()["state"].get(0, {})
-        groups = {"now": self._weights(), "best": self.best, "first": self.first, "optimizer": state}
-        tensors = {
-            f"{group}/{name}": value
-            for group, values in groups.items()
-            for name, value in values.items()
-            if isinstance(value, Tensor)  # SGD without momentum keeps a None
-        }
+        groups = {"now": self._weights(), "best": self.best, "first": self.first, "optimizer": self.optimizer.state()}
+        tensors = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
         artifacts.write_tensors(path, tensors, {"history": [asdict(epoch) for epoch in self.history], "note": note})
 
     def restore(self, path: Path) -> Any:
@@ -194,9 +184,7 @@ class Training:
         self.classifier.network.load_state_dict(groups["now"])
         self.best, self.first = groups["best"], groups["first"]
         self.history = [Epoch(**epoch) for epoch in metadata["history"]]
-        if groups["optimizer"]:
-            param_groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": {0: groups["optimizer"]}, "param_groups": param_groups})
+        self.optimizer.load(groups["optimizer"])
         return metadata["note"]
 
 

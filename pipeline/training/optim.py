@@ -1,64 +1,129 @@
-"""Optimisers and losses by name."""
+"""Optimisers by name, over all parameters of a network at once.
+
+A small network's update is mostly the overhead of updating tensor after tensor. Adam therefore calls PyTorch's fused
+kernel once for all of them; for the others, which have no such kernel, all parameters are one vector.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipeline.config import Train
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-LossGradient = Callable[[Tensor, Tensor], Tensor]
+
+class Optimizer(Protocol):
+    """Changes the parameters of one network, in place."""
+
+    def step(self, gradients: list[Tensor], lr: float) -> None:
+        """One update; ``gradients`` in the order of the network's parameters, float32, in their shapes and memory formats."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All that :meth:`load` needs to continue."""
+
+    def load(self, state: Mapping[str, Tensor]) -> None: ...
 
 
-def make_optimizer(vector: nn.Parameter, train: Train) -> torch.optim.Optimizer:
-    """The optimiser over all parameters as one vector (see :func:`pipeline.training.flat.flatten_parameters`)."""
+def make_optimizer(network: nn.Module, train: Train) -> Optimizer:
+    """The optimiser that ``train`` asks for, with PyTorch's defaults for all that it does not name.
+
+    It may move the network's parameters; whatever holds on to their memory, as a step does, must be made after it.
+    """
     match train.optimizer:
-        case "sgd":
-            return torch.optim.SGD(
-                [vector], train.lr, momentum=train.momentum, nesterov=train.nesterov, weight_decay=train.weight_decay
-            )
         case "adam":
-            return torch.optim.Adam([vector], train.lr, weight_decay=train.weight_decay, fused=True)
+            return FusedAdam(network, torch._fused_adam_, train.weight_decay)
         case "adamw":
-            return torch.optim.AdamW([vector], train.lr, weight_decay=train.weight_decay, fused=True)
+            return FusedAdam(network, torch._fused_adamw_, train.weight_decay)
+        case "sgd":
+            options = {"momentum": train.momentum, "nesterov": train.nesterov}
+            return VectorOptimizer(network, torch.optim.SGD, weight_decay=train.weight_decay, **options)
         case "rmsprop":
-            return torch.optim.RMSprop([vector], train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
+            return VectorOptimizer(network, torch.optim.RMSprop, weight_decay=train.weight_decay, momentum=train.momentum)
         case "nadam":
-            return torch.optim.NAdam([vector], train.lr, weight_decay=train.weight_decay)
+            return VectorOptimizer(network, torch.optim.NAdam, weight_decay=train.weight_decay)
 
 
-def make_loss(train: Train) -> Loss:
-    """The mean loss over a batch, from outputs (n, classes) and labels (n,)."""
-    match train.loss:
-        case "cross_entropy":
-            return lambda outputs, labels: F.cross_entropy(outputs, labels, label_smoothing=train.label_smoothing)
-        case "nll":
-            return F.nll_loss
-        case "mse":
-            return lambda outputs, labels: F.mse_loss(outputs, F.one_hot(labels, outputs.shape[1]).to(outputs.dtype))
-        case "multi_margin":
-            return F.multi_margin_loss
+class FusedAdam:
+    """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019) as one call of the kernel behind ``torch.optim``."""
+
+    def __init__(self, network: nn.Module, kernel: Callable[..., None], weight_decay: float) -> None:
+        self.kernel, self.weight_decay = kernel, weight_decay
+        self.parameters = [parameter.detach() for parameter in network.parameters()]
+        self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.steps = torch.zeros((), device=self.parameters[0].device)
+
+    def step(self, gradients: list[Tensor], lr: float) -> None:
+        self.steps.add_(1)
+        self.kernel(
+            self.parameters,
+            gradients,
+            self.means,
+            self.squares,
+            [],
+            [self.steps] * len(self.parameters),
+            lr=lr,
+            beta1=0.9,
+            beta2=0.999,
+            weight_decay=self.weight_decay,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        named = {"mean": self.means, "square": self.squares}
+        tensors = {f"{name}{index}": value for name, values in named.items() for index, value in enumerate(values)}
+        return {"steps": self.steps, **tensors}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        for name, value in self.state().items():
+            value.copy_(state[name])
 
 
-def make_loss_gradient(train: Train) -> LossGradient:
-    """The gradient of :func:`make_loss` with respect to the outputs, (n, classes)."""
-    if train.loss == "cross_entropy":
-        return lambda outputs, labels: _cross_entropy_gradient(outputs, labels, train.label_smoothing)
-    loss = make_loss(train)
+class VectorOptimizer:
+    """One of ``torch.optim`` over all parameters as one vector: they work element by element, so that nothing else changes."""
 
-    def by_autograd(outputs: Tensor, labels: Tensor) -> Tensor:
-        outputs = outputs.detach().requires_grad_()
-        return torch.autograd.grad(loss(outputs, labels), outputs)[0]
+    def __init__(self, network: nn.Module, kind: type[torch.optim.Optimizer], **options: Any) -> None:
+        self.vector, self.gradients = flatten_parameters(network)
+        self.optimizer = kind([self.vector], **options)
 
-    return by_autograd
+    def step(self, gradients: list[Tensor], lr: float) -> None:
+        torch._foreach_copy_(self.gradients, gradients)
+        self.optimizer.param_groups[0]["lr"] = lr
+        self.optimizer.step()
+
+    def state(self) -> dict[str, Tensor]:
+        state = self.optimizer.state_dict()["state"].get(0, {})
+        return {name: value for name, value in state.items() if value is not None}  # plain SGD keeps a None
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        if state:
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": {0: dict(state)}, "param_groups": groups})
 
 
-def _cross_entropy_gradient(outputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """(probabilities - target) / n, the target being ``1 - smoothing`` on the label and ``smoothing / classes`` everywhere."""
-    n, classes = outputs.shape
-    grad = torch.softmax(outputs, 1).sub_(smoothing / classes)
-    return grad.scatter_add_(1, labels[:, None], outputs.new_full((n, 1), smoothing - 1)).div_(n)
+def flatten_parameters(network: nn.Module) -> tuple[nn.Parameter, list[Tensor]]:
+    """Move all parameters of ``network`` into one vector, in their order; they become views of it, shapes and formats kept.
+
+    Returns
+    -------
+    The vector, float32 of shape (number of parameters,), and views of its gradient, one for each parameter.
+    """
+    parameters = list(network.parameters())
+    vector = nn.Parameter(parameters[0].new_empty(sum(parameter.numel() for parameter in parameters)))
+    vector.grad = vector.new_zeros(vector.shape)
+    views, offset = [], 0
+    for parameter in parameters:
+        end = offset + parameter.numel()
+        values, gradient = (
+            whole[offset:end].as_strided(parameter.shape, parameter.stride()) for whole in (vector.data, vector.grad)
+        )
+        values.copy_(parameter.data)
+        parameter.data = values
+        views.append(gradient)
+        offset = end
+    return vector, views

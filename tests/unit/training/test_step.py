@@ -1,131 +1,163 @@
-"""The written-out step against autograd, and one vector of parameters against many tensors."""
-
-from dataclasses import replace
+"""The fast steps and optimisers against the plain ones."""
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from pipeline.config import Train, parse
 from pipeline.models.build import build
-from pipeline.training.flat import flatten_parameters
-from pipeline.training.optim import make_loss, make_loss_gradient, make_optimizer
-from pipeline.training.step import AutogradStep, DenseStep, HalfStep, make_step, product
+from pipeline.models.plan import ArchitectureError
+from pipeline.training.layers import product
+from pipeline.training.loss import make_loss, make_loss_gradient
+from pipeline.training.optim import flatten_parameters, make_optimizer
+from pipeline.training.step import AutogradStep, WrittenStep, make_step
 
-SHAPE = (1, 28, 28)
+SHAPE, CPU = (1, 28, 28), torch.device("cpu")
 
 
-class UsualStep:
+def usual(network, images, labels, loss):
     """The oracle: the loss itself, and autograd all the way."""
-
-    def __init__(self, network, vector, loss):
-        self.network, self.vector, self.loss = network, vector, loss
-
-    def __call__(self, images, labels):
-        self.vector.grad.zero_()
-        outputs = self.network(images)
-        self.loss(outputs, labels).backward()
-        return outputs.detach()
+    outputs = network(images)
+    return outputs.detach(), list(torch.autograd.grad(loss(outputs, labels), list(network.parameters())))
 
 
-def both_steps(model_keys, train):
-    """The same network twice, once for each step, with images and labels."""
-    model = parse({"model": model_keys}).model
-    networks = [build(model, SHAPE, 5, seed=1) for _ in range(2)]
-    vectors = [flatten_parameters(network) for network in networks]
-    fast = DenseStep(networks[0], make_loss_gradient(train))
-    slow = UsualStep(networks[1], vectors[1], make_loss(train))
-    images, labels = torch.randn(9, *SHAPE), torch.randint(0, 5, (9,))
-    return (fast, vectors[0]), (slow, vectors[1]), images, labels
+def network_of(keys, shape=SHAPE, n_classes=5):
+    return build(parse({"model": keys}).model, shape, n_classes, seed=1).train()
 
 
-def assert_steps_agree(model_keys, train):
+def assert_close(ours, theirs, **tolerance):
+    """Outputs and gradients."""
+    torch.testing.assert_close(ours[0], theirs[0], **tolerance)
+    for mine, other in zip(ours[1], theirs[1], strict=True):
+        torch.testing.assert_close(mine, other, **tolerance)
+
+
+def assert_written_step_agrees(keys, train, shape=SHAPE):
     torch.manual_seed(0)
-    (fast, fast_vector), (slow, slow_vector), images, labels = both_steps(model_keys, train)
-    torch.manual_seed(7)
-    fast_outputs = fast(images, labels)
-    torch.manual_seed(7)  # dropout must drop the same units
-    slow_outputs = slow(images, labels)
-    torch.testing.assert_close(fast_outputs, slow_outputs, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(fast_vector.grad, slow_vector.grad, rtol=1e-4, atol=1e-6)
-    assert slow_vector.grad.abs().sum() > 0
+    written, oracle = (network_of(keys, shape) for _ in range(2))
+    images, labels = torch.randn(9, *shape), torch.randint(0, 5, (9,))
+    step = make_step(written, CPU, train)
+    assert isinstance(step, WrittenStep)
+    for _ in range(2):  # the second time after the first
+        torch.manual_seed(7)
+        ours = step(images, labels)
+        torch.manual_seed(7)  # dropout must drop the same units
+        theirs = usual(oracle, images, labels, make_loss(train))
+        assert_close(ours, theirs, rtol=1e-3, atol=2e-6)
+    assert all(gradient.stride() == parameter.stride() for gradient, parameter in zip(ours[1], written.parameters(), strict=True))
+    for mine, other in zip(written.buffers(), oracle.buffers(), strict=True):  # batch norm's running means
+        torch.testing.assert_close(mine, other)
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "none"])
+ACTIVATIONS = ["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "none"]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_the_written_out_step_gives_autograds_outputs_and_gradients(activation, dropout):
-    keys = {"dense": [{"out": 64}, {"out": 16}], "activation": activation, "dropout": dropout}
-    assert_steps_agree(keys, Train())
+def test_the_written_out_step_gives_autograds_outputs_and_gradients_for_large_dense_layers(activation, dropout):
+    assert_written_step_agrees({"dense": [{"out": 64}, {"out": 16}], "activation": activation, "dropout": dropout}, Train())
 
 
-@pytest.mark.parametrize(
-    ("loss", "output"),
-    [
-        ("cross_entropy", "logits"),
-        ("cross_entropy", "sigmoid"),
-        ("nll", "log_softmax"),
-        ("mse", "sigmoid"),
-        ("multi_margin", "logits"),
-    ],
+conv_blocks = st.fixed_dictionaries(
+    {
+        "out": st.integers(1, 4),
+        "kernel": st.sampled_from([1, 3, 5]),
+        "stride": st.integers(1, 2),
+        "padding": st.sampled_from(["same", 1]),
+        "batch_norm": st.booleans(),
+        "activation": st.sampled_from(ACTIVATIONS),
+        "dropout": st.sampled_from([0.0, 0.5]),
+        "pool": st.none() | st.fixed_dictionaries({"kind": st.sampled_from(["max", "avg"]), "kernel": st.integers(1, 2)}),
+    }
 )
+dense_blocks = st.fixed_dictionaries(
+    {"out": st.integers(1, 6), "batch_norm": st.booleans(), "activation": st.sampled_from(ACTIVATIONS)}
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    conv=st.lists(conv_blocks, max_size=2),
+    dense=st.lists(dense_blocks, max_size=2),
+    flatten=st.sampled_from(["all", "average"]),
+    channels=st.sampled_from([1, 3]),
+)
+def test_the_written_out_step_gives_autograds_outputs_and_gradients_for_any_architecture(conv, dense, flatten, channels):
+    keys = {"conv": conv, "dense": dense, "flatten": flatten}
+    try:
+        network_of(keys, (channels, 9, 9))
+    except ArchitectureError:
+        assume(False)
+    assert_written_step_agrees(keys, Train(), (channels, 9, 9))
+
+
+LOSSES = [
+    ("cross_entropy", "logits"),
+    ("cross_entropy", "sigmoid"),
+    ("nll", "log_softmax"),
+    ("mse", "sigmoid"),
+    ("multi_margin", "logits"),
+]
+
+
+@pytest.mark.parametrize(("loss", "output"), LOSSES)
 def test_the_written_out_step_takes_every_loss(loss, output):
-    assert_steps_agree({"dense": [{"out": 16}], "output": output}, Train(loss=loss))
+    assert_written_step_agrees({"dense": [{"out": 16}], "output": output}, Train(loss=loss))
 
 
 def test_the_written_out_step_smooths_labels_as_autograd_does():
-    assert_steps_agree({"dense": [{"out": 16}]}, Train(label_smoothing=0.1))
+    assert_written_step_agrees({"dense": [{"out": 16}]}, Train(label_smoothing=0.1))
 
 
-def test_the_fast_product_equals_the_usual_one_for_large_and_small_weights():
+@pytest.mark.parametrize("shape", [(784, 128), (2048, 16), (8, 4)])
+def test_the_fast_product_equals_the_usual_one(shape):
     generator = torch.Generator().manual_seed(0)
-    for inputs, outputs in ((784, 128), (8, 4)):
-        x, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((33, inputs), (outputs, inputs), (outputs,)))
-        expected = (x.double() @ weight.double().T + bias.double()).float()
-        torch.testing.assert_close(product(x, weight, bias), expected, rtol=1e-4, atol=1e-4)
+    inputs, outputs = shape
+    x, weight, bias = (torch.randn(*size, generator=generator) for size in ((33, inputs), (outputs, inputs), (outputs,)))
+    expected = (x.double() @ weight.double().T + bias.double()).float()
+    torch.testing.assert_close(product(x, weight, bias), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(product(x, weight), expected - bias, rtol=1e-4, atol=1e-4)
 
 
-def test_networks_that_the_written_out_step_does_not_know_train_by_autograd():
-    train = Train()
-    for keys in ({"conv": [{"out": 2}]}, {"dense": [{"out": 4}], "batch_norm": True}):
-        network = build(parse({"model": keys}).model, SHAPE, 5, seed=0)
-        assert isinstance(make_step(network, flatten_parameters(network), train), AutogradStep)
-    network = build(parse({"model": {"dense": [{"out": 4}]}}).model, SHAPE, 5, seed=0)
-    vector = flatten_parameters(network)
-    assert isinstance(make_step(network, vector, train), DenseStep)
-    assert isinstance(make_step(network, vector, replace(train, precision="bf16")), HalfStep)
-
-
-@pytest.mark.parametrize(
-    ("loss", "output"), [("cross_entropy", "logits"), ("nll", "log_softmax"), ("mse", "sigmoid"), ("multi_margin", "logits")]
-)
+@pytest.mark.parametrize(("loss", "output"), LOSSES)
 def test_a_step_by_autograd_takes_every_loss(loss, output):
     train = Train(loss=loss)
-    model = parse({"model": {"conv": [{"out": 3}], "batch_norm": True, "output": output}}).model
-    networks = [build(model, (1, 8, 8), 4, seed=1).train() for _ in range(2)]
-    vectors = [flatten_parameters(network) for network in networks]
-    images, labels = torch.randn(9, 1, 8, 8), torch.randint(0, 4, (9,))
-    ours = AutogradStep(networks[0], vectors[0], make_loss_gradient(train))(images, labels)
-    torch.testing.assert_close(ours, UsualStep(networks[1], vectors[1], make_loss(train))(images, labels))
-    torch.testing.assert_close(vectors[0].grad, vectors[1].grad, rtol=1e-4, atol=1e-6)
+    network = network_of({"conv": [{"out": 3}], "batch_norm": True, "output": output}, (1, 8, 8))
+    images, labels = torch.randn(9, 1, 8, 8), torch.randint(0, 5, (9,))
+    step = AutogradStep(network, make_loss_gradient(train), half=False)
+    for _ in range(2):
+        ours = step(images, labels)
+    assert_close(ours, usual(network, images, labels, make_loss(train)), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [WrittenStep, AutogradStep])
 @pytest.mark.parametrize("output", ["logits", "log_softmax", "sigmoid"])
-def test_mixed_precision_gives_the_gradients_of_fp32_to_the_precision_of_bf16(output):
-    train = Train(loss="nll" if output == "log_softmax" else "cross_entropy")
-    keys = {"conv": [{"out": 8, "pool": {}}], "dense": [{"out": 16}], "batch_norm": True, "activation": "elu", "output": output}
-    networks = [build(parse({"model": keys}).model, (1, 8, 8), 4, seed=1).train() for _ in range(2)]
-    vectors = [flatten_parameters(network) for network in networks]
-    images, labels = torch.randn(64, 1, 8, 8), torch.randint(0, 4, (64,))
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"conv": [{"out": 8, "pool": {}}], "dense": [{"out": 16}], "batch_norm": True, "activation": "elu"},
+        {"dense": [{"out": 64}, {"out": 16}], "activation": "elu"},
+    ],
+    ids=["cnn", "mlp"],
+)
+def test_mixed_precision_gives_the_gradients_of_fp32_to_the_precision_of_bf16(keys, output, kind):
+    torch.manual_seed(0)
+    train = Train(loss="nll" if output == "log_softmax" else "cross_entropy", precision="bf16")
+    half, full = (network_of(keys | {"output": output}) for _ in range(2))
+    images, labels = torch.randn(64, *SHAPE), torch.randint(0, 5, (64,))
+    step = kind(half, make_loss_gradient(train), half=True)
     for _ in range(2):  # the second time over gradients of the first
-        half = HalfStep(networks[0], make_loss_gradient(train))(images, labels)
-        full = UsualStep(networks[1], vectors[1], make_loss(train))(images, labels)
-    assert half.dtype == vectors[0].grad.dtype == torch.float32
-    torch.testing.assert_close(half, full, rtol=0, atol=0.05)
-    cosine = torch.nn.functional.cosine_similarity(vectors[0].grad, vectors[1].grad, dim=0)
-    assert cosine > 0.999
-    assert vectors[0].grad.norm().item() == pytest.approx(vectors[1].grad.norm().item(), rel=0.02)
-    assert not torch.equal(half, full)  # it is bf16 indeed
-    norms = [network.norm1.running_mean for network in networks]
-    torch.testing.assert_close(norms[0], norms[1], rtol=0, atol=0.02)
+        outputs, gradients = step(images, labels)
+        expected, oracle = usual(full, images, labels, make_loss(train))
+    assert {gradient.dtype for gradient in gradients} == {outputs.dtype} == {torch.float32}
+    torch.testing.assert_close(outputs, expected, rtol=0, atol=0.05)
+    assert not torch.equal(outputs, expected)  # it is bf16 indeed
+    ours, theirs = (torch.cat([gradient.flatten() for gradient in several]) for several in (gradients, oracle))
+    assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.999
+    assert ours.norm().item() == pytest.approx(theirs.norm().item(), rel=0.02)
+    buffers = zip(half.buffers(), full.buffers(), strict=True)
+    assert all(torch.allclose(ours.float(), theirs.float(), atol=0.03) for ours, theirs in buffers)
 
 
 OPTIMIZERS = {
@@ -142,32 +174,36 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_one_vector_takes_the_path_that_separate_tensors_take_under_the_plain_optimizer(name):
+def test_all_parameters_at_once_take_the_path_that_separate_ones_take_under_the_plain_optimizer(name):
     train, plain = OPTIMIZERS[name]
     # No batch norm: a bias before it has gradients of rounding noise alone, which Adam blows up to full steps.
-    model = parse({"model": {"conv": [{"out": 3}], "dense": [{"out": 4}], "activation": "tanh"}}).model
-    flat, usual = (build(model, (1, 6, 6), 3, seed=0).train() for _ in range(2))
-    vector = flatten_parameters(flat)
-    step, optimizer, oracle = make_step(flat, vector, train), make_optimizer(vector, train), plain(usual.parameters())
-    loss = make_loss(train)
+    keys = {"conv": [{"out": 3}, {"out": 4}], "dense": [{"out": 4}], "activation": "tanh"}
+    ours, theirs = (network_of(keys, (1, 6, 6)) for _ in range(2))
+    optimizer, oracle = make_optimizer(ours, train), plain(theirs.parameters())
+    step = make_step(ours, CPU, train)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(5):
-        images, labels = torch.randn(8, 1, 6, 6, generator=generator), torch.randint(0, 3, (8,), generator=generator)
-        step(images, labels)
-        optimizer.step()
-        oracle.zero_grad()
-        loss(usual(images), labels).backward()
+    for number in range(5):
+        images, labels = torch.randn(8, 1, 6, 6, generator=generator), torch.randint(0, 5, (8,), generator=generator)
+        lr = train.lr / (number + 1)
+        optimizer.step(step(images, labels)[1], lr)
+        oracle.param_groups[0]["lr"] = lr
+        for parameter, gradient in zip(theirs.parameters(), usual(theirs, images, labels, make_loss(train))[1], strict=True):
+            parameter.grad = gradient
         oracle.step()
-    for ours, theirs in zip(flat.parameters(), usual.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
 
 
 def test_flattening_keeps_values_and_memory_formats_and_moves_everything_into_the_vector():
     network = build(parse({"model": {"conv": [{"out": 4}, {"out": 5}]}}).model, (3, 6, 6), 3, seed=0)
     before = {name: (value.clone(), value.stride()) for name, value in network.state_dict().items()}
-    vector = flatten_parameters(network)
+    vector, gradients = flatten_parameters(network)
     assert all(torch.equal(value, before[name][0]) for name, value in network.state_dict().items())
     assert all(value.stride() == before[name][1] for name, value in network.state_dict().items())
+    for number, (gradient, parameter) in enumerate(zip(gradients, network.parameters(), strict=True)):
+        assert gradient.shape == parameter.shape
+        gradient.fill_(number)
+    assert vector.grad.unique().numel() == len(gradients)
     with torch.no_grad():
         vector.zero_()
     assert all((value == 0).all() for value in network.state_dict().values())
