@@ -4,8 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from pipeline.data.dataset import DatasetInfo, SearchData, Split
+
+settings.register_profile("no clock", deadline=None)  # no test fails on a clock
+settings.load_profile("no clock")
 
 
 def striped_images(n: int, rng: np.random.Generator, size: int = 12) -> Split:

@@ -43,10 +43,13 @@ def workspace(trained, tiny_data: SearchData, test_split: Split, tmp_path: Path,
     tiny_data.write(artifacts.SEARCH)
     test_split.write(artifacts.TEST, "test")
     trained.history.to_csv(artifacts.MODEL / "history.csv", index=False)
-    artifacts.write_json(artifacts.MODEL / "run.json", trained.run)
+    told = {"key": "0123", "name": "stripes", "started": "2026-03-01T09:30:00+00:00"}  # what tracking reads of it
+    artifacts.write_json(artifacts.MODEL / "run.json", trained.run | told)
     duplicates = {"level": "warn", "title": "2 test images are also in train", "evidence": "2 of 60", "remedy": "Drop them."}
     artifacts.write_json(artifacts.CHECKS, {"verdicts": [duplicates]})
-    Path("params.yaml").write_text("evaluate: {tsne_images: 30, gallery: 4, samples: 3}\n")
+    Path("params.yaml").write_text(
+        "evaluate: {tsne_images: 30, gallery: 4, samples: 3}\ntracking: {uri: 'http://127.0.0.1:9', required: false}\n"
+    )
     yield tmp_path
     torch.set_num_threads(1)
 

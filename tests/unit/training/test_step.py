@@ -76,7 +76,7 @@ dense_blocks = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     conv=st.lists(conv_blocks, max_size=2),
     dense=st.lists(dense_blocks, max_size=2),
