@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -49,8 +50,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that takes its place if the block ends without an error; else nothing changes."""
+    """A temporary folder beside ``path`` that takes its place if the block ends without an error; else nothing changes.
+
+    What a process killed in such a block has left behind is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left_over in path.parent.glob(f".{path.name}-*"):
+        shutil.rmtree(left_over)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as name:
         fresh, old = Path(name, "new"), Path(name, "old")
         fresh.mkdir()
@@ -58,6 +64,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             path.rename(old)
         fresh.rename(path)
+
+
+def keep_newest(folder: Path, count: int) -> None:
+    """Remove all but the last written files of a folder."""
+    files = sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime)
+    for path in files[: max(len(files) - count, 0)]:
+        path.unlink()
 
 
 def write_json(path: Path, tree: Any) -> None:

@@ -287,6 +287,8 @@ class Params:
         return self
 
 
+SHAPES_TRAINING = ("data", "model", "train")  # the sections that decide what a training computes
+
 _ADAPTER = TypeAdapter(Params)
 
 

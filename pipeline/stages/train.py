@@ -8,13 +8,15 @@ from pathlib import Path
 import torch
 
 from pipeline import artifacts, config, tracking
-from pipeline.config import Params
+from pipeline.config import SHAPES_TRAINING
 from pipeline.data.dataset import SearchData
 from pipeline.stages import one_line_errors
 from pipeline.training import account
 from pipeline.training.device import choose_device
 from pipeline.training.display import Display
 from pipeline.training.loop import Training
+
+INTERRUPTED = 5  # trainings whose checkpoints are kept
 
 
 def main() -> None:
@@ -29,19 +31,21 @@ def main() -> None:
         if checkpoint.exists():
             about["started"] = training.restore(checkpoint)
             print(f"continuing after epoch {len(training.history)} of an interrupted training")
-        with open_run(store, params, data, about) as run, artifacts.atomic_folder(artifacts.MODEL) as folder:
+        with open_run(store, data, about) as run:
             fit(training, run, checkpoint, about["started"])
-            write(training, folder)
-            run.log_artifacts(folder, "files")
-            run.log_model(folder, data.validation.images[:4], training.best_epoch)
-            run.describe(account.headline(training))
-            recorded = run.finish("FAILED" if training.diverged else "FINISHED")
-            artifacts.write_json(folder / "run.json", {**about, **account.after(training), **account.record(recorded)})
+            with artifacts.atomic_folder(artifacts.MODEL) as folder:
+                write(training, folder)
+                run.log_artifacts(folder, "files")
+                run.log_model(folder, data.validation.images[:4], training.best_epoch)
+                run.describe(account.headline(training))
+                recorded = run.finish("FAILED" if training.diverged else "FINISHED")
+                artifacts.write_json(folder / "run.json", {**about, **account.after(training), **account.record(recorded)})
         checkpoint.unlink(missing_ok=True)
+        artifacts.keep_newest(artifacts.CHECKPOINTS, INTERRUPTED)
         print(account.headline(training))
 
 
-def open_run(store: tracking.Store, params: Params, data: SearchData, about: account.Account) -> tracking.Run:
+def open_run(store: tracking.Store, data: SearchData, about: account.Account) -> tracking.Run:
     """The MLflow run of this training: a new one, or the one that was interrupted."""
     info, n_classes = data.info, len(data.info.classes)
     inputs = [
@@ -51,7 +55,12 @@ def open_run(store: tracking.Store, params: Params, data: SearchData, about: acc
         ),
     ]
     return tracking.start(
-        store, key=about["key"], name=about["name"], params=about["params"], tags=account.tags(about, os.environ), inputs=inputs
+        store,
+        key=about["key"],
+        name=about["name"],
+        params={section: about["params"][section] for section in SHAPES_TRAINING},
+        tags=account.tags(about, os.environ),
+        inputs=inputs,
     )
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from pipeline import artifacts
+from pipeline.config import SHAPES_TRAINING
 from pipeline.tracking.run import Dataset, Run, epoch_metrics, flatten
 from pipeline.tracking.spool import Record
 from pipeline.tracking.store import Store
 
-SECTIONS = ("data", "model", "train")  # the others do not shape a training
 LINEAGE = ("config_hash", "data_fingerprint", "git_commit", "git_dirty", "seed", "device", "device_name")
 
 
@@ -37,7 +37,7 @@ def adopt(store: Store, folder: Path, *, example: np.ndarray, inputs: Sequence[D
         "run_id": told["run_id"],
         "name": told["name"],
         "began": began,
-        "params": flatten({section: told["params"][section] for section in SECTIONS}),
+        "params": flatten({section: told["params"][section] for section in SHAPES_TRAINING}),
         "tags": {tag: _text(told[tag]) for tag in LINEAGE if tag in told}
         | {"restored_from": told["run_id"] or "files", "studyline.key": told["key"]},
         "inputs": [vars(item) for item in inputs],

