@@ -47,7 +47,7 @@ def main() -> None:
             )
             with artifacts.atomic_folder(artifacts.EVALUATION) as folder:
                 write(assessment, test, folder)
-                record(tracked, assessment, folder, run["best_epoch"])
+                record(tracked, assessment, folder)
                 artifacts.write_json(folder / "tracked.json", asdict(tracked.finish()))
         artifacts.write_json(artifacts.METRICS, assessment.headline)
         print(f"{artifacts.EVALUATION}: test accuracy {Proportion(**assessment.metrics['accuracy'])}")
@@ -75,9 +75,9 @@ def predictions(assessment: Assessment) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def record(run: tracking.Run, assessment: Assessment, folder: Path, epoch: int) -> None:
+def record(run: tracking.Run, assessment: Assessment, folder: Path) -> None:
     """Add the assessment to the MLflow run that trained the model: metrics, figures, files, and the text at its head."""
-    run.log_epoch(epoch, {f"test/{name.removeprefix('test_')}": value for name, value in numbers(assessment).items()})
+    run.log_metrics({f"test/{name.removeprefix('test_')}": value for name, value in numbers(assessment).items()})
     for name in ("metrics.json", "verdicts.json"):
         run.log_artifacts(folder / name, "evaluation")
     with tempfile.TemporaryDirectory() as pictures:

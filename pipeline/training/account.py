@@ -35,7 +35,7 @@ def before(params: Params, info: DatasetInfo, device: torch.device) -> Account:
     layers = plan(params.model, info.shape, len(info.classes))
     commit, dirty = lineage.git_state(Path.cwd())
     return {
-        "name": f"{info.name} {describe(params.model)}",
+        "name": f"{info.name} {describe(params.model)} #{config_hash[:4]}",
         "key": lineage.digest([config_hash, info.fingerprint, device.type, lineage.code_digest("training", "models")]),
         "params": tree,
         "config_hash": config_hash,
