@@ -36,6 +36,8 @@ def main() -> None:
             return
         if store.database is not None and not store.database.exists():
             raise TrackingError("nothing tracked yet: make repro")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # whoever ends us, the server goes too
+            signal.signal(number, signal.default_int_handler)
         with serving(store) as (shown, process):
             show(shown)
             print("  Ctrl-C ends it", flush=True)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import requests
 
 from pipeline import ui
 from pipeline.config import ConvBlock, Model, Pool, Tracking
@@ -323,3 +325,22 @@ def test_the_interface_over_nothing_says_what_to_do(tmp_path) -> None:
     environ = {name: value for name, value in os.environ.items() if name not in ("DVC_ROOT", "MLFLOW_TRACKING_URI")}
     ended = subprocess.run([sys.executable, "-m", "pipeline.ui"], cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (1, "error: nothing tracked yet: make repro\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_the_user_interface_takes_its_server_with_it_when_it_is_ended(tmp_path, number) -> None:
+    (tmp_path / "params.yaml").write_text("")
+    mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_experiments()
+    away = ("DVC_ROOT", "MLFLOW_TRACKING_URI", "DISPLAY", "WAYLAND_DISPLAY")
+    environ = {name: value for name, value in os.environ.items() if name not in away}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.ui"], cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(4)]
+    address = lines[1].split()[-1].split("/#")[0]
+    assert requests.get(f"{address}/health", timeout=10).ok
+    process.send_signal(number)
+    assert process.wait(30) == 0
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{address}/health", timeout=10)
