@@ -332,14 +332,13 @@ def test_the_user_interface_takes_its_server_with_it_when_it_is_ended(tmp_path) 
     mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_experiments()
     away = ("DVC_ROOT", "MLFLOW_TRACKING_URI", "DISPLAY", "WAYLAND_DISPLAY")
     environ = {name: value for name, value in os.environ.items() if name not in away}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.ui"], cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(4)]
-    address = lines[1].split()[-1].split("/#")[0]
-    assert requests.get(f"{address}/health", timeout=10).ok
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    command = [sys.executable, "-m", "pipeline.ui"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(4)]
+        address = lines[1].split()[-1].split("/#")[0]
+        assert requests.get(f"{address}/health", timeout=10).ok
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{address}/health", timeout=10)
