@@ -28,7 +28,7 @@ bench: $(INSTALLED)  ## measure speed against the usual ways of doing the same w
 ui: $(INSTALLED)  ## browse the runs in MLflow
 	python -m pipeline.ui
 
-schema: $(INSTALLED)  ## write params.schema.json anew after a change of pipeline/config.py
+schema: $(INSTALLED)  ## write params.schema.json anew after a change of pipeline/config
 	python -m pipeline.config > params.schema.json
 
 $(INSTALLED): requirements.lock pyproject.toml

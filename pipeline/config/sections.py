@@ -1,24 +1,14 @@
-"""The typed, frozen form of ``params.yaml``: parsed once at the edge, passed on section by section.
-
-Every key, its type, its range and its meaning stand in this module alone; ``params.yaml`` holds the
-values, ``params.schema.json`` is generated from here for editors.
-"""
+"""Every key of ``params.yaml``: its type, its range and its meaning, as frozen objects."""
 
 from __future__ import annotations
 
-import difflib
-import json
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+SHAPES_TRAINING = ("data", "model", "train")  # the sections that decide what a training computes
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "none"]
 DataName = Literal["digits", "mnist", "fashion_mnist", "kmnist", "cifar10", "image_folder"]
@@ -28,10 +18,6 @@ Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Text = Annotated[str, Field(min_length=1)]
-
-
-class ConfigError(ValueError):
-    """A configuration that breaks a rule: one line with key, value, rule and, where there is one, the nearest valid key."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -285,128 +271,3 @@ class Params:
         if normed and self.train.batch_size == 1:
             raise ValueError("train.batch_size must be at least 2 with batch norm, got 1")
         return self
-
-
-SHAPES_TRAINING = ("data", "model", "train")  # the sections that decide what a training computes
-
-_ADAPTER = TypeAdapter(Params)
-
-
-def load(path: Path | str = "params.yaml") -> Params:
-    """Read and check ``params.yaml``.
-
-    Raises
-    ------
-    ConfigError
-        The file is missing, is no YAML, or breaks a rule; one line that says which.
-    """
-    try:
-        tree = YAML(typ="safe").load(Path(path))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; run from the repository's root") from None
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    return parse({} if tree is None else tree)
-
-
-def parse(tree: Any) -> Params:
-    """Turn plain mappings, lists and scalars into :class:`Params`; absent keys take their defaults.
-
-    Raises
-    ------
-    ConfigError
-        An unknown key, a wrong type or an impossible value.
-    """
-    if not isinstance(tree, Mapping):
-        raise ConfigError(f"params must be a mapping of sections {_keys(())}, got {tree!r}")
-    # Through JSON, where types stay strict and yet a list may fill a tuple; a YAML date becomes text, an integer key too.
-    text = json.dumps(tree, default=str)
-    tree = json.loads(text)
-    try:
-        return _ADAPTER.validate_json(text)
-    except ValidationError as error:
-        raise ConfigError(_one_line(error, tree)) from None
-
-
-def to_tree(params: Any) -> Any:
-    """The inverse of :func:`parse`, for :class:`Params` or any section: plain dicts, lists and scalars."""
-    return TypeAdapter(type(params)).dump_python(params, mode="json")
-
-
-def schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of ``params.yaml``, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_ADAPTER.json_schema(), "title": "studyline params.yaml"}
-
-
-def _one_line(error: ValidationError, tree: Mapping[str, Any]) -> str:
-    """The first broken rule as ``key: rule, got value``; an unknown key goes first, as it often explains the others."""
-    errors = sorted(error.errors(), key=lambda item: item["type"] != "unexpected_keyword_argument")
-    path, value = _walk(tree, errors[0]["loc"])
-    key = _dotted(path)
-    if errors[0]["type"] == "unexpected_keyword_argument":
-        return f"{key}: no such key; did you mean {_nearest(path)}?"
-    if errors[0]["type"] == "missing":
-        return f"{_dotted(errors[0]['loc'])}: this key is required"
-    rules = [_rule(item["msg"]) for item in errors if _walk(tree, item["loc"])[0] == path]
-    shown = "" if isinstance(value, Mapping) else f", got {json.dumps(value, default=str)}"
-    return f"{key or 'params'}: {' or '.join(dict.fromkeys(rules))}{shown}"
-
-
-def _rule(message: str) -> str:
-    message = (
-        message.removeprefix("Value error, ")
-        .replace("Input should", "must")
-        .replace("must be an object", "must be a mapping of keys")
-    )
-    return re.sub(r"^(Tuple|String) should have at least (\d+) (\w+).*", r"must have at least \2 \3", message)
-
-
-def _walk(tree: Any, loc: Sequence[str | int]) -> tuple[tuple[str | int, ...], Any]:
-    """The part of an error's location that is a path in the tree (pydantic adds the branches of unions), and what is there."""
-    path: list[str | int] = []
-    for step in loc:
-        try:
-            tree = tree[step]
-        except (KeyError, IndexError, TypeError):
-            break
-        path.append(step)
-    return tuple(path), tree
-
-
-def _dotted(path: Sequence[str | int]) -> str:
-    """``("model", "conv", 0, "out")`` as ``model.conv[0].out``."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
-
-
-def _keys(path: Sequence[str | int]) -> list[str]:
-    """The keys that are valid inside the mapping at ``path``."""
-    definitions = _ADAPTER.json_schema()["$defs"]
-    node: dict[str, Any] = _ADAPTER.json_schema()
-    for step in (*path, None):
-        while "properties" not in node and "items" not in node:
-            if "$ref" in node:
-                node = definitions[node["$ref"].rsplit("/", 1)[-1]]
-            else:  # a union: the branch that is a mapping or a list
-                node = next(branch for branch in node["anyOf"] if branch.keys() & {"$ref", "items"})
-        if isinstance(step, str):
-            node = node["properties"][step]
-        elif isinstance(step, int):
-            node = node["items"]
-    return list(node["properties"])
-
-
-def _nearest(path: Sequence[str | int]) -> str:
-    """The valid key closest to an unknown one: the same name in another section first, then the most similar name beside it."""
-    name = str(path[-1])
-    for section in _keys(()):
-        if name in _keys((section,)):
-            return f"{section}.{name}"
-    beside = _keys(path[:-1])
-    near = difflib.get_close_matches(name, beside, n=1, cutoff=0.0)[0]
-    return _dotted((*path[:-1], near))
-
-
-if __name__ == "__main__":
-    print(json.dumps(schema(), indent=2))

@@ -1,0 +1,139 @@
+"""From ``params.yaml`` to frozen sections, and in one line what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.config.sections import Params
+
+
+class ConfigError(ValueError):
+    """A configuration that breaks a rule: one line with key, value, rule and, where there is one, the nearest valid key."""
+
+
+_ADAPTER = TypeAdapter(Params)
+
+
+def load(path: Path | str = "params.yaml") -> Params:
+    """Read and check ``params.yaml``.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, is no YAML, or breaks a rule; one line that says which.
+    """
+    try:
+        tree = YAML(typ="safe").load(Path(path))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; run from the repository's root") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    return parse({} if tree is None else tree)
+
+
+def parse(tree: Any) -> Params:
+    """Turn plain mappings, lists and scalars into :class:`Params`; absent keys take their defaults.
+
+    Raises
+    ------
+    ConfigError
+        An unknown key, a wrong type or an impossible value.
+    """
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"params must be a mapping of sections {_keys(())}, got {tree!r}")
+    # Through JSON, where types stay strict and yet a list may fill a tuple; a YAML date becomes text, an integer key too.
+    text = json.dumps(tree, default=str)
+    tree = json.loads(text)
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, tree)) from None
+
+
+def to_tree(params: Any) -> Any:
+    """The inverse of :func:`parse`, for :class:`Params` or any section: plain dicts, lists and scalars."""
+    return TypeAdapter(type(params)).dump_python(params, mode="json")
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of ``params.yaml``, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_ADAPTER.json_schema(), "title": "studyline params.yaml"}
+
+
+def _one_line(error: ValidationError, tree: Mapping[str, Any]) -> str:
+    """The first broken rule as ``key: rule, got value``; an unknown key goes first, as it often explains the others."""
+    errors = sorted(error.errors(), key=lambda item: item["type"] != "unexpected_keyword_argument")
+    path, value = _walk(tree, errors[0]["loc"])
+    key = _dotted(path)
+    if errors[0]["type"] == "unexpected_keyword_argument":
+        return f"{key}: no such key; did you mean {_nearest(path)}?"
+    if errors[0]["type"] == "missing":
+        return f"{_dotted(errors[0]['loc'])}: this key is required"
+    rules = [_rule(item["msg"]) for item in errors if _walk(tree, item["loc"])[0] == path]
+    shown = "" if isinstance(value, Mapping) else f", got {json.dumps(value, default=str)}"
+    return f"{key or 'params'}: {' or '.join(dict.fromkeys(rules))}{shown}"
+
+
+def _rule(message: str) -> str:
+    message = (
+        message.removeprefix("Value error, ")
+        .replace("Input should", "must")
+        .replace("must be an object", "must be a mapping of keys")
+    )
+    return re.sub(r"^(Tuple|String) should have at least (\d+) (\w+).*", r"must have at least \2 \3", message)
+
+
+def _walk(tree: Any, loc: Sequence[str | int]) -> tuple[tuple[str | int, ...], Any]:
+    """The part of an error's location that is a path in the tree (pydantic adds the branches of unions), and what is there."""
+    path: list[str | int] = []
+    for step in loc:
+        try:
+            tree = tree[step]
+        except (KeyError, IndexError, TypeError):
+            break
+        path.append(step)
+    return tuple(path), tree
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    """``("model", "conv", 0, "out")`` as ``model.conv[0].out``."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+
+
+def _keys(path: Sequence[str | int]) -> list[str]:
+    """The keys that are valid inside the mapping at ``path``."""
+    definitions = _ADAPTER.json_schema()["$defs"]
+    node: dict[str, Any] = _ADAPTER.json_schema()
+    for step in (*path, None):
+        while "properties" not in node and "items" not in node:
+            if "$ref" in node:
+                node = definitions[node["$ref"].rsplit("/", 1)[-1]]
+            else:  # a union: the branch that is a mapping or a list
+                node = next(branch for branch in node["anyOf"] if branch.keys() & {"$ref", "items"})
+        if isinstance(step, str):
+            node = node["properties"][step]
+        elif isinstance(step, int):
+            node = node["items"]
+    return list(node["properties"])
+
+
+def _nearest(path: Sequence[str | int]) -> str:
+    """The valid key closest to an unknown one: the same name in another section first, then the most similar name beside it."""
+    name = str(path[-1])
+    for section in _keys(()):
+        if name in _keys((section,)):
+            return f"{section}.{name}"
+    beside = _keys(path[:-1])
+    near = difflib.get_close_matches(name, beside, n=1, cutoff=0.0)[0]
+    return _dotted((*path[:-1], near))
