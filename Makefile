@@ -6,13 +6,14 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
-.PHONY: help repro test lint bench ui report schema clean
+.PHONY: help repro test lint bench ui schema
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 repro: $(INSTALLED)  ## run what has changed of download, preprocess, train, evaluate, report; open reports/index.html afterwards
 	dvc repro
+	@echo "The report: reports/index.html. The runs: make ui."
 
 test: $(INSTALLED)  ## run the tests
 	pytest -n 2

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ def git_state(root: Path) -> tuple[str | None, bool]:
 
 
 def environment() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    """Versions of what the numbers depend on, as far as it is installed: training alone needs neither mlflow nor dvc."""
+    installed = {distribution.name: distribution.version for distribution in distributions()}
+    return {"python": platform.python_version(), **{name: installed[name] for name in PACKAGES if name in installed}}
 
 
 def digest(tree: Any) -> str:

@@ -20,6 +20,7 @@ SURE, UNLIKELY = 0.001, 0.01  # p-values of bad and warn: false alarms in one of
 GAP = 0.01  # accuracy; below it even a certain gap is no reason to distrust a result
 SKILL = 0.05  # of the way from guessing to perfect
 MISCALIBRATION = 0.02  # of ECE above what chance gives
+LEVELS = ("bad", "warn", "good", "info")
 WIDE = 0.025  # accuracy; sensible small networks differ by 1 to 2 points on the usual data sets
 
 
@@ -33,7 +34,7 @@ def judge(
     openings: int,
     checks: Sequence[Verdict],
 ) -> list[Verdict]:
-    """All verdicts that apply; where none is bad or a warning, one that says what was checked.
+    """All verdicts that apply, the gravest first; where none is bad or a warning, one that says what was checked.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def judge(
     verdicts = [verdict for verdict in found if verdict] + [verdict for verdict in checks if verdict.level in alarms]
     if not any(verdict.level in alarms for verdict in verdicts):
         verdicts.insert(0, _all_well(test, validation, reliability))
-    return verdicts
+    return sorted(verdicts, key=lambda verdict: LEVELS.index(verdict.level))
 
 
 def lost_classes(test: Metrics, validation: Metrics) -> Verdict | None:

@@ -83,8 +83,8 @@ def problem(store: Store) -> str | None:
     reason = unreachable(store.uri)
     if reason is None:
         return None
-    remedy = "start it (make ui), correct tracking.uri or MLFLOW_TRACKING_URI" if store.database is None else "mend that"
-    return f"{reason}; {remedy}, or set tracking.required: false"
+    remedy = "start it, correct tracking.uri or MLFLOW_TRACKING_URI" if store.database is None else "mend that"
+    return f"{reason}; {remedy}" + (", or set tracking.required: false" if store.required else "")
 
 
 def unreachable(uri: str) -> str | None:
