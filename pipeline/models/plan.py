@@ -51,6 +51,12 @@ class Plan:
         return sum(layer.multiply_adds for layer in self.layers)
 
 
+def images_at_once(planned: Plan, most: int = 1000) -> int:
+    """How many images to pass through the network together, so that its largest output takes at most 64 MB; at least one."""
+    largest = max(math.prod(layer.shape) for layer in planned.layers)
+    return max(1, min(most, 64_000_000 // (4 * largest)))
+
+
 def plan(model: Model, shape: tuple[int, int, int], n_classes: int) -> Plan:
     """Thread the shape of one image through the architecture.
 

@@ -36,7 +36,7 @@ def main() -> None:
             with artifacts.atomic_folder(artifacts.MODEL) as folder:
                 write(training, folder)
                 run.log_artifacts(folder, "files")
-                run.log_model(folder, data.validation.images[:4], training.best_epoch)
+                run.log_model(folder, data.validation.images[:4], training.kept_epoch)
                 run.describe(account.headline(training))
                 recorded = run.finish("FAILED" if training.diverged else "FINISHED")
                 artifacts.write_json(folder / "run.json", {**about, **account.after(training), **account.record(recorded)})

@@ -44,7 +44,7 @@ def adopt(store: Store, folder: Path, *, example: np.ndarray, inputs: Sequence[D
         "history": _history(folder / "history.csv", began),
     }
     run = Run(store, f"{told['key']}.evaluate", opening)
-    run.log_model(folder, example, told["best_epoch"])  # nothing happens where the run has it
+    run.log_model(folder, example, told["kept_epoch"])  # nothing happens where the run has it
     return run
 
 

@@ -27,8 +27,8 @@ COLUMNS = {field.name: int if field.name == "epoch" else float for field in fiel
 def before(params: Params, info: DatasetInfo, device: torch.device) -> Account:
     """All that is known when training starts.
 
-    ``config_hash`` names the configuration; ``key`` also the data, the device and the code, all that a checkpoint must
-    share with the training that continues it.
+    ``config_hash`` names the configuration; ``key`` all that a checkpoint must share with the training that continues it:
+    network, settings, data, device, code and PyTorch.
     """
     tree = to_tree(params)
     config_hash = lineage.digest({section: tree[section] for section in SHAPES_TRAINING})
@@ -36,7 +36,16 @@ def before(params: Params, info: DatasetInfo, device: torch.device) -> Account:
     commit, dirty = lineage.git_state(Path.cwd())
     return {
         "name": f"{info.name} {describe(params.model)} #{config_hash[:4]}",
-        "key": lineage.digest([config_hash, info.fingerprint, device.type, lineage.code_digest("training", "models")]),
+        "key": lineage.digest(
+            [
+                tree["model"],
+                tree["train"],
+                info.fingerprint,
+                device.type,
+                lineage.code_digest("training", "models"),
+                torch.__version__,
+            ]
+        ),
         "params": tree,
         "config_hash": config_hash,
         "data_fingerprint": info.fingerprint,
@@ -61,6 +70,7 @@ def after(training: Training) -> Account:
         "state": "diverged" if training.diverged else "finished",
         "reason": training.diverged,
         "best_epoch": training.best_epoch,
+        "kept_epoch": training.kept_epoch,
         "epochs_run": len(training.history),
         "stopped_early": training.stopped_early,
         "seconds": seconds,
@@ -107,9 +117,9 @@ def headline(training: Training) -> str:
     """One line for people."""
     if training.diverged:
         return f"Diverged: {training.diverged}. A lower train.lr usually helps."
-    best = training.history[training.best_epoch - 1]
+    kept = training.history[training.kept_epoch - 1]
     early = ", stopped early" if training.stopped_early else ""
-    return f"Validation accuracy {best.validation_accuracy:.2%} at epoch {best.epoch} of {len(training.history)}{early}."
+    return f"Validation accuracy {kept.validation_accuracy:.2%} at epoch {kept.epoch} of {len(training.history)}{early}."
 
 
 def note(metrics: Mapping[str, Any], verdicts: Sequence[Verdict]) -> str:

@@ -22,6 +22,7 @@ from pipeline.data.dataset import SearchData
 from pipeline.data.device import DeviceSplit
 from pipeline.models.build import build
 from pipeline.models.classifier import Card, Classifier
+from pipeline.models.plan import images_at_once, plan
 from pipeline.training.augment import augment
 from pipeline.training.loss import make_loss
 from pipeline.training.optim import make_optimizer
@@ -62,7 +63,9 @@ class Training:
     def __init__(self, model: Model, train: Train, data: SearchData, device: torch.device) -> None:
         self.config, self.device = train, device
         self.train, self.validation = DeviceSplit.of(data.train, device), DeviceSplit.of(data.validation, device)
-        network = build(model, data.info.shape, len(data.info.classes), train.seed)
+        n_classes = len(data.info.classes)
+        self.validated_at_once = images_at_once(plan(model, data.info.shape, n_classes))
+        network = build(model, data.info.shape, n_classes, train.seed)
         self.classifier = Classifier(Card.of(model, data.info), network).to(device)
         self.optimizer = make_optimizer(network, train)
         self.loss = make_loss(train)
@@ -75,6 +78,11 @@ class Training:
     def best_epoch(self) -> int:
         """The epoch with the lowest validation loss, counted from 1; 0 before the first."""
         return min(self.history, key=lambda epoch: epoch.validation_loss).epoch if self.history else 0
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose weights :meth:`finish` keeps; 0, the initial ones, where none was completed."""
+        return self.best_epoch if self.config.keep == "best" or self.diverged else len(self.history)
 
     @property
     def stopped_early(self) -> bool:
@@ -105,10 +113,10 @@ class Training:
 
     def finish(self) -> Classifier:
         """The trained classifier, on the CPU, with the weights that ``train.keep`` asks for; after divergence the best."""
-        if self.history and (self.config.keep == "best" or self.diverged):
-            self.classifier.network.load_state_dict(self.best)
-        elif not self.history:
+        if not self.history:
             self.classifier.network.load_state_dict(self.first)
+        elif self.kept_epoch == self.best_epoch:
+            self.classifier.network.load_state_dict(self.best)
         return self.classifier.cpu().eval()
 
     def _train_epoch(self, number: int, generator: torch.Generator, progress: Progress) -> tuple[float, float, float]:
@@ -152,7 +160,9 @@ class Training:
         """Mean loss and accuracy on the validation images."""
         self.classifier.eval()
         with torch.no_grad():
-            outputs = torch.cat([self.classifier.logits(images) for images in self.validation.images.split(1000)])
+            outputs = torch.cat(
+                [self.classifier.logits(images) for images in self.validation.images.split(self.validated_at_once)]
+            )
         return self.loss(outputs, self.validation.labels).item(), _accuracy(outputs, self.validation.labels)
 
     @contextmanager
