@@ -52,10 +52,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside ``path`` that takes its place if the block ends without an error; else nothing changes.
 
-    What a process killed in such a block has left behind is removed.
+    What a process killed in such a block has left behind is removed; killed between the two renames, the old folder returns.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left_over in path.parent.glob(f".{path.name}-*"):
+        if not path.exists() and (left_over / "old").exists():
+            (left_over / "old").rename(path)
         shutil.rmtree(left_over)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as name:
         fresh, old = Path(name, "new"), Path(name, "old")
@@ -68,9 +70,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def keep_newest(folder: Path, count: int) -> None:
     """Remove all but the last written files of a folder."""
-    files = sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime)
-    for path in files[: max(len(files) - count, 0)]:
-        path.unlink()
+    with os.scandir(folder) as entries:
+        files = sorted((entry.stat().st_mtime, entry.path) for entry in entries)
+    for _, path in files[: max(len(files) - count, 0)]:
+        Path(path).unlink(missing_ok=True)
 
 
 def write_json(path: Path, tree: Any) -> None:

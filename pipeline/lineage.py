@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import subprocess
 from importlib.metadata import distributions
 from pathlib import Path
@@ -34,6 +35,11 @@ def environment() -> dict[str, str]:
     """Versions of what the numbers depend on, as far as it is installed: training alone needs neither mlflow nor dvc."""
     installed = {distribution.name: distribution.version for distribution in distributions()}
     return {"python": platform.python_version(), **{name: installed[name] for name in PACKAGES if name in installed}}
+
+
+def without_password(address: str) -> str:
+    """An address as it may be written down: user and password left out."""
+    return re.sub(r"//[^/@]*@", "//", address)
 
 
 def digest(tree: Any) -> str:

@@ -53,7 +53,10 @@ def parse(tree: Any) -> Params:
     if not isinstance(tree, Mapping):
         raise ConfigError(f"params must be a mapping of sections {_keys(())}, got {tree!r}")
     # Through JSON, where types stay strict and yet a list may fill a tuple; a YAML date becomes text, an integer key too.
-    text = json.dumps(tree, default=str)
+    try:
+        text = json.dumps(tree, default=str)
+    except (TypeError, ValueError, RecursionError):
+        raise ConfigError("params must be plain keys and values; a list cannot be a key, and nothing can hold itself") from None
     tree = json.loads(text)
     try:
         return _ADAPTER.validate_json(text)

@@ -200,6 +200,10 @@ class Train:
             raise ValueError("nesterov needs optimizer sgd and momentum > 0")
         if self.label_smoothing and self.loss != "cross_entropy":
             raise ValueError(f"label_smoothing must be 0 with {self.loss}; it belongs to cross_entropy")
+        if self.schedule.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"schedule.warmup_epochs must be less than epochs ({self.epochs}), got {self.schedule.warmup_epochs:g}"
+            )
         return self
 
 

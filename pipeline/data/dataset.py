@@ -6,6 +6,7 @@ validation only; the test split is a plain :class:`Split` that :func:`open_test`
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,11 +93,12 @@ class SearchData:
         self.validation.write(folder, "validation")
 
 
-def open_test(folder: Path, fingerprint: str, reader: str) -> tuple[Split, int]:
+def open_test(folder: Path, log: Path, fingerprint: str, reader: str) -> tuple[Split, int]:
     """Open the test images, and write down that it was done.
 
     Parameters
     ----------
+    log : where openings are written down, one line each
     fingerprint : of the data set, so that openings are counted per data set
     reader : who opens it: the id of a run
 
@@ -104,9 +106,9 @@ def open_test(folder: Path, fingerprint: str, reader: str) -> tuple[Split, int]:
     -------
     The test split, and how often the test set of this data set has been opened, this time included.
     """
-    artifacts.TEST_OPENINGS.parent.mkdir(parents=True, exist_ok=True)
-    line = f'{{"fingerprint": "{fingerprint}", "reader": "{reader}", "time": {time.time():.0f}}}\n'
-    with artifacts.TEST_OPENINGS.open("a") as file:
-        file.write(line)
-    openings = sum(fingerprint in line for line in artifacts.TEST_OPENINGS.read_text().splitlines())
+    log.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps({"fingerprint": fingerprint, "reader": reader, "time": round(time.time())})
+    with log.open("a") as file:
+        file.write(line + "\n")
+    openings = sum(json.loads(line)["fingerprint"] == fingerprint for line in log.read_text().splitlines())
     return Split.read(folder, "test"), openings

@@ -23,6 +23,7 @@ from pipeline.data.digits import write_digits
 from pipeline.data.image_folder import write_manifest
 from pipeline.data.sources import SOURCES, RemoteFile, Source
 from pipeline.data.transfer import MirrorError, NotThereError, UnreachableError, transfer
+from pipeline.lineage import without_password
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 10.0  # seconds without a byte
@@ -191,4 +192,4 @@ def _place(fetched: Fetched, folder: Path) -> dict[str, Any]:
         shutil.copyfile(fetched.path, target)
     with target.open("rb") as stream:
         md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    return {"md5": md5, "bytes": target.stat().st_size, "from": fetched.origin}
+    return {"md5": md5, "bytes": target.stat().st_size, "from": without_password(fetched.origin)}

@@ -11,6 +11,14 @@ from torch import Tensor, nn
 from pipeline.config import Model
 from pipeline.models.plan import plan
 
+
+class Average(nn.Module):
+    """(n, channels, height, width) → (n, channels)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))
+
+
 MODULES: dict[str, Callable[..., nn.Module]] = {
     "conv": nn.Conv2d,
     "norm2d": nn.BatchNorm2d,
@@ -26,7 +34,7 @@ MODULES: dict[str, Callable[..., nn.Module]] = {
     "avg": nn.AvgPool2d,
     "dropout2d": nn.Dropout2d,
     "dropout": nn.Dropout,
-    "average": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    "average": Average,
     "flatten": nn.Flatten,
     "linear": nn.Linear,
     "log_softmax": lambda: nn.LogSoftmax(dim=1),

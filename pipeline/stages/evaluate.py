@@ -32,8 +32,11 @@ def main() -> None:
         run = artifacts.read_json(artifacts.MODEL / "run.json")
         store = tracking.locate(params.tracking, os.environ)
         # The run is opened first: a store that is away ends the stage before the test set is opened.
-        with tracking.adopt(store, artifacts.MODEL, example=data.validation.images[:4]) as tracked:
-            test, openings = open_test(artifacts.TEST, data.info.fingerprint, run["run_id"] or "a run without a record")
+        splits = {"train": artifacts.SEARCH, "validation": artifacts.SEARCH, "test": artifacts.TEST}
+        inputs, example = account.datasets(data.info, splits), data.validation.images[:4]
+        with tracking.adopt(store, artifacts.MODEL, example=example, inputs=inputs) as tracked:
+            log = store.root / artifacts.TEST_OPENINGS  # of the project, also where `dvc exp run --temp` runs us elsewhere
+            test, openings = open_test(artifacts.TEST, log, data.info.fingerprint, run["run_id"] or "a run without a record")
             assessment = assess(
                 classifier.load(artifacts.MODEL).to(device),
                 classifier.load(artifacts.MODEL, "weights_epoch1.safetensors").to(device),

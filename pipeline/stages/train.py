@@ -12,7 +12,7 @@ from pipeline.config import SHAPES_TRAINING
 from pipeline.data.dataset import SearchData
 from pipeline.stages import one_line_errors
 from pipeline.training import account
-from pipeline.training.device import choose_device
+from pipeline.training.device import choose_device, memory_errors
 from pipeline.training.display import Display
 from pipeline.training.loop import Training
 
@@ -20,7 +20,7 @@ INTERRUPTED = 5  # trainings whose checkpoints are kept
 
 
 def main() -> None:
-    with one_line_errors():
+    with one_line_errors(), memory_errors():
         params = config.load()
         data = SearchData.read(artifacts.SEARCH)
         store = tracking.locate(params.tracking, os.environ)
@@ -47,20 +47,13 @@ def main() -> None:
 
 def open_run(store: tracking.Store, data: SearchData, about: account.Account) -> tracking.Run:
     """The MLflow run of this training: a new one, or the one that was interrupted."""
-    info, n_classes = data.info, len(data.info.classes)
-    inputs = [
-        tracking.Dataset(info.name, "training", info.fingerprint, str(artifacts.SEARCH), data.train.images.shape, n_classes),
-        tracking.Dataset(
-            info.name, "validation", info.fingerprint, str(artifacts.SEARCH), data.validation.images.shape, n_classes
-        ),
-    ]
     return tracking.start(
         store,
         key=about["key"],
         name=about["name"],
         params={section: about["params"][section] for section in SHAPES_TRAINING},
         tags=account.tags(about, os.environ),
-        inputs=inputs,
+        inputs=account.datasets(data.info, {"train": artifacts.SEARCH, "validation": artifacts.SEARCH}),
     )
 
 

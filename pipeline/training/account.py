@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -15,12 +15,14 @@ from pipeline import lineage
 from pipeline.config import SHAPES_TRAINING, Model, Params, to_tree
 from pipeline.data.dataset import DatasetInfo
 from pipeline.models.plan import plan
-from pipeline.tracking import Recorded, epoch_metrics
+from pipeline.tracking import Dataset, Recorded, epoch_metrics
 from pipeline.training.loop import Epoch, Training
 from pipeline.verdict import Verdict
 
 Account = dict[str, Any]
+Context = Literal["training", "validation", "testing"]
 
+CONTEXTS: dict[str, Context] = {"train": "training", "validation": "validation", "test": "testing"}
 COLUMNS = {field.name: int if field.name == "epoch" else float for field in fields(Epoch)}
 
 
@@ -31,6 +33,7 @@ def before(params: Params, info: DatasetInfo, device: torch.device) -> Account:
     network, settings, data, device, code and PyTorch.
     """
     tree = to_tree(params)
+    tree["data"]["mirror"] = params.data.mirror and lineage.without_password(params.data.mirror)
     config_hash = lineage.digest({section: tree[section] for section in SHAPES_TRAINING})
     layers = plan(params.model, info.shape, len(info.classes))
     commit, dirty = lineage.git_state(Path.cwd())
@@ -87,6 +90,21 @@ def describe(model: Model) -> str:
     """A short name of an architecture: ``conv 16-8-4, dense 50``."""
     widths = {"conv": [block.out for block in model.conv], "dense": [block.out for block in model.dense]}
     return ", ".join(f"{kind} {'-'.join(map(str, outs))}" for kind, outs in widths.items() if outs) or "linear"
+
+
+def datasets(info: DatasetInfo, splits: Mapping[str, Path]) -> list[Dataset]:
+    """The splits that a run reads, by name, with the folders they are in."""
+    return [
+        Dataset(
+            info.name,
+            CONTEXTS[split],
+            info.fingerprint,
+            str(folder),
+            (sum(info.counts[split]), *info.shape),
+            len(info.classes),
+        )
+        for split, folder in splits.items()
+    ]
 
 
 def tags(about: Account, environ: Mapping[str, str]) -> dict[str, str]:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.models import build as models
+
 aten: Any = torch.ops.aten
 
 # oneDNN's product, which PyTorch reserves for compiled graphs, takes half the time of MKL's on CPUs that are not
@@ -51,7 +53,7 @@ def make_layer(module: nn.Module, half: bool) -> Layer:
             return Dropout(module)
         case nn.Flatten():
             return Flatten()
-        case nn.Sequential():
+        case models.Average():
             return Average()
         case _:
             return Activation(module)
@@ -206,8 +208,6 @@ class Flatten:
 
 
 class Average:
-    """(n, channels, height, width) → (n, channels)."""
-
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x.mean((2, 3)), x
 

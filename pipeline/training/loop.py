@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from pipeline import artifacts
-from pipeline.config import Model, Train
+from pipeline.config import ConfigError, Model, Train
 from pipeline.data.dataset import SearchData
 from pipeline.data.device import DeviceSplit
 from pipeline.models.build import build
@@ -61,8 +61,12 @@ class Training:
     """
 
     def __init__(self, model: Model, train: Train, data: SearchData, device: torch.device) -> None:
+        """Raises ``ArchitectureError`` if the network does not fit the images, ``ConfigError`` if a shift does not."""
         self.config, self.device = train, device
         self.train, self.validation = DeviceSplit.of(data.train, device), DeviceSplit.of(data.validation, device)
+        size, shift = min(data.info.shape[1:]), train.augment.shift
+        if shift >= size:
+            raise ConfigError(f"train.augment.shift: must be less than the {size} pixels of an image, got {shift}")
         n_classes = len(data.info.classes)
         self.validated_at_once = images_at_once(plan(model, data.info.shape, n_classes))
         network = build(model, data.info.shape, n_classes, train.seed)

@@ -49,6 +49,10 @@ REFUSED = [
         {"train": {"schedule": {"name": "one_cycle", "warmup_epochs": 1}}},
         "train.schedule: warmup_epochs must be 0 with one_cycle, which has a rise of its own",
     ),
+    (
+        {"train": {"epochs": 5, "schedule": {"warmup_epochs": 5}}},
+        "train: schedule.warmup_epochs must be less than epochs (5), got 5",
+    ),
     ({"train": {"loss": "nll"}}, "params: train.loss nll needs model.output log_softmax, got logits"),
     (
         {"model": {"dense": [{"out": 3, "batch_norm": True}]}, "train": {"batch_size": 1}},
@@ -76,8 +80,10 @@ def test_a_broken_rule_is_told_in_one_line_with_key_value_and_rule(tree, message
         ("train: [", "not valid YAML"),
         ("train: {lr: 1}\ntrain: {lr: 2}\n", "not valid YAML: found duplicate key"),
         ("data: !!python/object:os.system {}", "not valid YAML"),
+        ("? [1, 2]\n: 3\n", "params must be plain keys and values"),
+        ("data: &a\n  name: *a\n", "params must be plain keys and values"),
     ],
-    ids=["missing", "broken", "duplicate key", "code"],
+    ids=["missing", "broken", "duplicate key", "code", "a list as key", "itself"],
 )
 def test_a_file_that_cannot_be_read_is_told_in_one_line(tmp_path, text, message):
     path = tmp_path / "params.yaml"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import Augment, Schedule, Train, parse
+from pipeline.config import Augment, ConfigError, Schedule, Train, parse
 from pipeline.data.dataset import SearchData, Split
 from pipeline.training.loop import Training
 
@@ -144,16 +144,6 @@ def test_early_stopping_waits_for_patience_epochs_without_a_lower_validation_los
     assert len(losses) - 1 - losses.index(min(losses)) == 3
 
 
-def test_the_weights_kept_are_those_of_the_epoch_that_was_asked_for(tiny_data):
-    noisy = replace(TRAIN, epochs=6, lr=0.1)
-    best = run(Training(MLP, noisy, tiny_data, CPU))
-    last = run(Training(MLP, replace(noisy, keep="last"), tiny_data, CPU))
-    assert best.best_epoch < 6
-    for training, epoch in ((best, best.best_epoch), (last, 6)):
-        training.finish()
-        assert training._validate()[0] == training.history[epoch - 1].validation_loss
-
-
 def test_on_a_cpu_the_training_images_are_the_mapped_file_itself(tiny_data, tmp_path):
     tiny_data.write(tmp_path)
     data = SearchData.read(tmp_path)
@@ -180,3 +170,16 @@ def test_training_never_touches_the_global_random_numbers(tiny_data):
     before = torch.get_rng_state()
     run(Training(CNN, replace(TRAIN, augment=Augment(shift=1)), tiny_data, CPU))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_shift_as_wide_as_the_image_is_refused(tiny_data):
+    with pytest.raises(ConfigError, match="must be less than the 12 pixels of an image, got 12"):
+        Training(MLP, replace(TRAIN, augment=Augment(shift=12)), tiny_data, CPU)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_kept_epoch_is_told_as_it_is(tiny_data, keep):
+    training = run(Training(MLP, replace(TRAIN, epochs=6, lr=0.1, keep=keep), tiny_data, CPU))
+    assert training.kept_epoch == {"best": training.best_epoch, "last": 6}[keep]
+    training.finish()
+    assert training._validate()[0] == training.history[training.kept_epoch - 1].validation_loss

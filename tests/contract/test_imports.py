@@ -1,0 +1,54 @@
+"""Arrows point one way: the table of docs/architecture.md, read from the code."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "pipeline"
+EVERYWHERE = {"config", "artifacts", "verdict", "lineage"}
+MAY_IMPORT = {
+    "config": set(),
+    "artifacts": set(),
+    "verdict": set(),
+    "lineage": set(),
+    "vision": set(),
+    "data": EVERYWHERE,
+    "models": EVERYWHERE | {"data"},
+    "tracking": EVERYWHERE | {"models"},
+    "training": EVERYWHERE | {"data", "models", "tracking"},
+    "evaluation": EVERYWHERE | {"data", "models"},
+    "report": EVERYWHERE | {"data", "tracking"},
+    "stages": EVERYWHERE | {"data", "models", "tracking", "training", "evaluation", "report"},
+    "ui": EVERYWHERE | {"tracking", "stages"},
+}
+ONLY_IN = {
+    "mlflow": "tracking/sink.py",
+    "matplotlib": "evaluation/",
+    "jinja2": "report/",
+    "sklearn": ("data/digits.py", "evaluation/"),
+}
+
+
+def imported(path: Path) -> set[str]:
+    """All modules that a file imports, at its head or anywhere below."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_module_imports_only_what_lies_before_it(path):
+    place = path.relative_to(ROOT)
+    room = place.parts[0].removesuffix(".py")
+    names = imported(path)
+    rooms = {name.split(".")[1] for name in names if name.startswith("pipeline.")}
+    if room != "__init__":
+        assert rooms - {room} <= MAY_IMPORT[room]
+    for library, home in ONLY_IN.items():
+        if any(name.split(".")[0] == library for name in names):
+            assert place.as_posix().startswith(home), library
