@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -123,8 +123,8 @@ def open_image(path: Path, content: bytes) -> Image.Image:
             return Image.open(io.BytesIO(content), formats=FORMATS)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"{path}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down or remove it") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path}: not an image that can be read ({_first_line(error)}); remove or replace it") from None
+    except Exception as error:
+        raise _unreadable(path, error) from None
 
 
 def fit(path: Path, image: Image.Image, size: int, channels: int) -> np.ndarray:
@@ -141,8 +141,8 @@ def fit(path: Path, image: Image.Image, size: int, channels: int) -> np.ndarray:
     """
     try:
         image = _flat(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
-    except (OSError, ValueError, SyntaxError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: not an image that can be read ({_first_line(error)}); remove or replace it") from None
+    except Exception as error:
+        raise _unreadable(path, error) from None
     pixels = np.asarray(image).reshape(image.height, image.width, channels)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     scale = size / max(image.size)
@@ -197,11 +197,19 @@ def _entries(folder: Path, ignored: re.Pattern[str] | None, *, want_folders: boo
         path = folder / name
         if IGNORED.fullmatch(name) or (ignored and ignored.fullmatch(name) and not path.is_dir()):
             continue
+        if not _is_text(name):
+            shown = os.fsencode(name).decode(errors="backslashreplace")
+            raise DataError(f"{folder}: the name {shown} is not UTF-8; rename it")
         if path.is_dir() != want_folders:
             remedy = "move it into a class folder or remove it" if want_folders else "move its images up, or remove it"
             raise DataError(f"{path}: a {'file beside the class folders' if want_folders else 'folder inside a class'}; {remedy}")
         entries.append(path)
     return entries
+
+
+def _is_text(name: str) -> bool:
+    """Whether the bytes of a file name were UTF-8; those that were not stand in it as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _files(listing: Listing) -> Iterator[Path]:
@@ -216,10 +224,11 @@ def _natural(names: Any) -> list[str]:
 _WORDS = re.compile(r"([0-9]+)")  # split() puts text at even and numbers at odd places, so like is compared with like
 
 
-def _first_line(error: Exception) -> str:
-    """Pillow's reason, without the address of our buffer."""
+def _unreadable(path: Path, error: Exception) -> DataError:
+    """Pillow's reason, without the address of our buffer. Damaged files bring its decoders to errors of every type."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"none of {', '.join(FORMATS)}" if text.startswith("cannot identify image file") else text
+    reason = f"none of {', '.join(FORMATS)}" if text.startswith("cannot identify image file") else text
+    return DataError(f"{path}: not an image that can be read ({reason}); remove or replace it")
 
 
 def _md5(content: bytes) -> str:

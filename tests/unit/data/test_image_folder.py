@@ -1,6 +1,7 @@
 """Folders of one's own images: which layouts are understood, how pictures are made to fit, and what is refused."""
 
 import io
+import os
 import random
 from pathlib import Path
 
@@ -99,6 +100,14 @@ def test_each_wrong_layout_has_its_message(files: list[str], message: str, tmp_p
     with pytest.raises(DataError, match=message):
         read(tmp_path / "in", tmp_path)
     assert not (tmp_path / "raw").exists()
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9/1.png", b"a/caf\xe9.png"])
+def test_a_name_that_is_not_utf8_is_refused_as_bytes_that_a_terminal_can_show(name: bytes, tmp_path: Path) -> None:
+    root = folder(tmp_path / "in", "a/1.png", "b/1.png")
+    picture(root / os.fsdecode(name))
+    with pytest.raises(DataError, match=r"the name caf\\xe9(.png)? is not UTF-8; rename it$"):
+        list_folder(root)
 
 
 @pytest.mark.parametrize(
