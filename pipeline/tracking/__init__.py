@@ -6,7 +6,7 @@ sends them. Importing this package costs nothing.
 
 from pipeline.tracking.restore import adopt
 from pipeline.tracking.run import Dataset, Recorded, Run, Status, epoch_metrics, flatten, start
-from pipeline.tracking.store import Store, TrackingError, locate, problem
+from pipeline.tracking.store import Store, TrackingError, locate, problem, run_page
 
 __all__ = [
     "Dataset",
@@ -20,5 +20,6 @@ __all__ = [
     "flatten",
     "locate",
     "problem",
+    "run_page",
     "start",
 ]

@@ -94,7 +94,8 @@ class Run:
         except BlockingIOError:
             raise TrackingError(f"another process is recording the run {key}; wait for it, or end it") from None
         where = {"uri": store.uri, "artifacts": store.artifacts, "experiment": store.experiment}
-        self._put({"kind": "open", "id": self._spool.unended() or uuid.uuid4().hex[:12], **where, **opening})
+        known = self._spool.opening(resumed=opening.get("resumed", False))
+        self._put({"kind": "open", "id": known or uuid.uuid4().hex[:12], **where, **opening})
         self._spawn()
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -138,7 +139,13 @@ class Run:
         self.set_tags({"mlflow.note.content": markdown})
 
     def finish(self, status: Status = "FINISHED") -> Recorded:
-        """End the run and wait until all is sent, up to half a minute where the store is away. A second call changes nothing."""
+        """End the run and wait until all is sent, up to half a minute where the store is away. A second call changes nothing.
+
+        Raises
+        ------
+        TrackingError
+            The store does not take the run, and is required.
+        """
         if self._recorded is None:
             self._put({"kind": "finish", "status": status})
             self._recorded = self._close()
@@ -148,7 +155,12 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.finish("FINISHED" if kind is None else "KILLED" if kind is KeyboardInterrupt else "FAILED")
+        try:
+            self.finish("FINISHED" if kind is None else "KILLED" if kind is KeyboardInterrupt else "FAILED")
+        except TrackingError as refusal:
+            if kind is None:
+                raise
+            log.warning("%s", refusal)  # what ended the training matters more
 
     def _put(self, record: Record) -> None:
         if self._recorded is None:
@@ -210,8 +222,11 @@ class Run:
             return self._as_recorded(state, None)
         why = state.problem or f"the writer of {self._spool.folder} ended with status {code}, see writer.log there"
         why += f"; what is unsent is kept in {self._spool.folder}, {LEFT_OVER}"
+        self._recorded = self._as_recorded(state, why)
+        if code != AWAY and self._store.required:  # a store that is away gets it later, one that refuses it does not
+            raise TrackingError(why)
         log.warning("%s", why)
-        return self._as_recorded(state, why)
+        return self._recorded
 
     def _as_recorded(self, state: State, why: str | None) -> Recorded:
         return Recorded(public(self._store.uri), state.run_id, state.experiment_id, state.model_uri, why)
@@ -235,10 +250,12 @@ def start(
     params: Mapping[str, Any],
     tags: Mapping[str, str],
     inputs: Sequence[Dataset] = (),
+    resumed: bool = False,
 ) -> Run:
     """Open the run of a training.
 
     A run of the same key that never ended, because it was killed, is continued; any other becomes a new run.
+    Values that are URLs with user and password are recorded without them.
 
     Parameters
     ----------
@@ -246,12 +263,15 @@ def start(
     name : shown in MLflow
     params : nested mappings; they become ``train.lr`` and the like
     tags : lineage; ``git_commit`` also fills MLflow's own field
+    resumed : the training goes on from a checkpoint; then its run is continued even where MLflow already shows it ended,
+        as after a kill between the last record and the end of the stage
     """
     opening = {
         "name": name,
         "params": flatten(params),
         "tags": {**tags, "studyline.key": key},
         "inputs": [vars(item) for item in inputs],
+        "resumed": resumed,
         "system_metrics": store.system_metrics,
         "program": Path(sys.argv[0]).name,
     }
@@ -264,13 +284,13 @@ def epoch_metrics(row: Mapping[str, float]) -> dict[str, float]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested mappings as ``{"train.lr": "0.001"}``; lists as one value, without the keys that are left open."""
+    """Nested mappings as ``{"train.lr": "0.001"}``; lists as one value, without the keys left open; no passwords."""
     flat: dict[str, str] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value if isinstance(value, str) else json.dumps(_without_nulls(value))
+            flat[prefix + name] = public(value if isinstance(value, str) else json.dumps(_without_nulls(value)))
     return flat
 
 

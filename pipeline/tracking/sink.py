@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import importlib.metadata
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,7 +47,8 @@ class Sink:
         self.run: MlflowRun | None = None
         self.model_uri: str | None = None
         self.warnings: list[str] = []
-        self._seen: set[tuple[str, int]] = set()
+        self._seen: dict[tuple[str, int], Metric] = {}  # the latest of each metric and step
+        self._revises = False  # whether another value takes the place of one recorded before
         self._judged: str | None = None  # the model that an evaluation's metrics are of
         self._monitor: SystemMetricsMonitor | None = None
 
@@ -75,7 +77,7 @@ class Sink:
         """
         kind, record = records[0]["kind"], records[0]
         if kind == "metrics":
-            self._metrics(records)
+            self._metrics(records, self._revises)
         elif kind == "open":
             self._open(record)
         elif kind == "tags":
@@ -102,18 +104,17 @@ class Sink:
             tags = {name: value for name, value in record["tags"].items() if name in (KEY, RESTORED)}
             began = record.get("began", record["time"])
             self.run = self._client.create_run(experiment_id, began, {**tags, QUEUE: record["id"]}, record["name"])
-        self._seen = {
-            (point.key, point.step)
-            for name in self.run.data.metrics
-            for point in self._client.get_metric_history(self._run_id, name)
-        }
+        points = [point for name in self.run.data.metrics for point in self._client.get_metric_history(self._run_id, name)]
+        self._seen = {(point.key, point.step): point for point in sorted(points, key=lambda point: point.timestamp)}
         self.model_uri = self._logged_model()
         if record["mode"] == "adopt" and self.model_uri:
             self._judged = self.model_uri.removeprefix("models:/")
         if record["mode"] == "start" or RESTORED in self.run.data.tags:
             self._describe(record)
             self._metrics(record.get("history", []))
-        if record["mode"] == "start" and self.run.info.status not in ("RUNNING", *ENDED):
+        self._revises = record["mode"] == "adopt"
+        over = () if record.get("resumed") else ENDED
+        if record["mode"] == "start" and self.run.info.status not in ("RUNNING", *over):
             self._client.update_run(self._run_id, status="RUNNING")
         if record.get("system_metrics") and self._monitor is None:
             self._monitor = SystemMetricsMonitor(self._run_id, resume_logging=bool(self._seen), tracking_uri=record["uri"])
@@ -134,7 +135,7 @@ class Sink:
                     return run
         found = self._search(experiment_id, f"tags.`{KEY}` = '{record['tags'][KEY]}'")
         if found and record["mode"] == "start":
-            if found.info.status in ENDED:
+            if found.info.status in ENDED and not record.get("resumed"):
                 return None
             self._client.set_tag(found.info.run_id, QUEUE, record["id"])
         return found
@@ -181,17 +182,19 @@ class Sink:
             self._run_id, tags=[RunTag(name, _cut(str(value), MAX_TAG_VAL_LENGTH)) for name, value in tags.items()]
         )
 
-    def _metrics(self, records: Sequence[Record]) -> None:
+    def _metrics(self, records: Sequence[Record], revise: bool = False) -> None:
+        """A training that goes on after a kill repeats epochs, and the first word stands; an evaluation may ``revise`` it."""
         fresh: dict[tuple[str, int], Metric] = {}
         for record in records:
             for name, value in record["values"].items():
-                if (point := (name, record["step"])) not in self._seen:
-                    # A training that goes on after a kill repeats epochs; the first word stands.
-                    fresh.setdefault(point, Metric(name, value, record["time"], record["step"], model_id=self._judged))
+                point = Metric(name, value, record["time"], record["step"], model_id=self._judged)
+                known = fresh.get((name, point.step)) or self._seen.get((name, point.step))
+                if known is None or (revise and _differs(point, known)):
+                    fresh[name, point.step] = point
         metrics = list(fresh.values())
         for start in range(0, len(metrics), MAX_METRICS_PER_BATCH):
             self._client.log_batch(self._run_id, metrics=metrics[start : start + MAX_METRICS_PER_BATCH])
-        self._seen |= fresh.keys()
+        self._seen |= fresh
 
     def _artifacts(self, path: Path, folder: str) -> None:
         if path.is_dir():
@@ -206,6 +209,7 @@ class Sink:
         from pipeline.models.classifier import load
 
         assert self.run is not None
+        mlflow.set_tracking_uri(self._client.tracking_uri)  # a queue sent in between may have set another
         mlflow.set_experiment(experiment_id=self.run.info.experiment_id)  # where models go, whatever the run's own
         classifier = load(folder)
         channels, height, width = classifier.shape
@@ -302,6 +306,12 @@ def _input(item: dict[str, Any]) -> DatasetInput:
         profile=json.dumps({"images": n, "classes": item["n_classes"]}),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", item["context"])])
+
+
+def _differs(point: Metric, known: Metric) -> bool:
+    """Whether it says something else, and later; a record that arrives again does not."""
+    same = point.value == known.value or (math.isnan(point.value) and math.isnan(known.value))
+    return not same and point.timestamp > known.timestamp
 
 
 def _cut(text: str, limit: int) -> str:

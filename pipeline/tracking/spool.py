@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -93,11 +93,14 @@ class Spool:
         end = lines.rfind(b"\n") + 1
         return [json.loads(line) for line in lines[:end].splitlines()], offset + end
 
-    def unended(self) -> str | None:
-        """The id of the last opening here, if its run never ended."""
+    def opening(self, resumed: bool = False) -> str | None:
+        """The id of the last opening here, if its run never ended, or is to be gone on with though it did."""
         opening = None
         for record in self.read()[0]:
-            opening = {"open": record.get("id"), "finish": None}.get(record["kind"], opening)
+            if record["kind"] == "open":
+                opening = record.get("id")
+            elif record["kind"] == "finish" and not resumed:
+                opening = None
         return opening
 
     def keep(self, path: Path) -> str:
@@ -113,8 +116,16 @@ class Spool:
 
     @contextmanager
     def sole_writer(self, wait: bool) -> Iterator[bool]:
-        """Be the only process that sends these records; yields False, at once, where another is and we do not wait."""
-        with (self.folder / "writer.lock").open("a") as file:
+        """Be the only process that sends these records; yields False, at once, where another is and we do not wait.
+
+        False as well where the queue is gone, sent and deleted by another.
+        """
+        try:
+            lock = (self.folder / "writer.lock").open("a")
+        except FileNotFoundError:
+            yield False
+            return
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
@@ -135,10 +146,13 @@ class Spool:
     def in_use(self) -> bool:
         """Whether a living run appends to it."""
         try:
-            with self.append_to():
-                return False
+            with self.records.open("rb+") as file:  # creates nothing: its owner may just have deleted it
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
         except BlockingIOError:
             return True
+        return False
 
     def delete(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -146,6 +160,8 @@ class Spool:
 
 def waiting(root: Path) -> list[Spool]:
     """The queues under the project's root, oldest first."""
-    return [
-        Spool(path.parent) for path in sorted((root / WAITING).glob("*/records.jsonl"), key=lambda path: path.stat().st_mtime)
-    ]
+    changed: dict[Path, float] = {}
+    for path in (root / WAITING).glob("*/records.jsonl"):
+        with suppress(FileNotFoundError):  # its owner has just deleted it
+            changed[path.parent] = path.stat().st_mtime
+    return [Spool(folder) for folder in sorted(changed, key=changed.__getitem__)]

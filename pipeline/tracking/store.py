@@ -48,10 +48,7 @@ class Store:
 
     def page(self, experiment_id: str, run_id: str | None = None) -> str:
         """The address of the experiment's charts, or of a run, in MLflow's user interface."""
-        # MLflow 3 opens every experiment in its GenAI mode; nothing but this part of the address changes that.
-        place = f"/runs/{run_id}" if run_id else "/runs"
-        mode = "?workflowType=machine_learning" + ("" if run_id else "&compareRunsMode=CHART")
-        return f"{self.uri.rstrip('/')}/#/experiments/{experiment_id}{place}{mode}"
+        return run_page(self.uri, experiment_id, run_id)
 
 
 def locate(section: Tracking, environ: Mapping[str, str]) -> Store:
@@ -71,11 +68,21 @@ def locate(section: Tracking, environ: Mapping[str, str]) -> Store:
         uri = f"sqlite:///{root / uri.removeprefix('sqlite:///')}"
     elif scheme not in {"http", "https", *PORTS}:
         raise TrackingError(
-            f"tracking.uri must start with sqlite:///, http(s):// or {', '.join(f'{name}://' for name in PORTS)}, got {uri};"
-            " MLflow 3 no longer keeps runs in plain folders"
+            f"tracking.uri must start with sqlite:///, http(s):// or {', '.join(f'{name}://' for name in PORTS)},"
+            f" got {public(uri)}; MLflow 3 no longer keeps runs in plain folders"
         )
+    else:
+        _check_port(uri)
     artifacts = None if scheme in {"http", "https"} else (root / ARTIFACTS).as_uri()
     return Store(uri, artifacts, root, section.experiment, section.required, section.system_metrics)
+
+
+def run_page(base: str, experiment_id: str, run_id: str | None = None) -> str:
+    """The address of a run, or of its experiment's charts, in the user interface of the MLflow server at ``base``."""
+    # MLflow 3 opens every experiment in its GenAI mode; nothing but this part of the address changes that.
+    place = f"/runs/{run_id}" if run_id else "/runs"
+    mode = "?workflowType=machine_learning" + ("" if run_id else "&compareRunsMode=CHART")
+    return f"{base.rstrip('/')}/#/experiments/{experiment_id}{place}{mode}"
 
 
 def problem(store: Store) -> str | None:
@@ -98,14 +105,25 @@ def unreachable(uri: str) -> str | None:
             parts = urlsplit(uri)
             port = parts.port or PORTS[parts.scheme.partition("+")[0]]
             socket.create_connection((parts.hostname or "localhost", port), PATIENCE).close()
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeError) as error:  # UnicodeError: what cannot be the name of a host
         return f"MLflow at {public(uri)} cannot be reached: {_reason(error)}"
     return None
 
 
 def public(uri: str) -> str:
-    """The URI without user and password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+    """The URI, or a text with some in it, without user and password."""
+    return re.sub(r'(?<=://)[^/\s"]*@', "", uri)
+
+
+def _check_port(uri: str) -> None:
+    try:
+        urlsplit(uri).port  # noqa: B018  # reading it checks it
+    except ValueError:
+        shown = re.sub("(?<=://).*@", "", uri)  # a password with a slash in it looks like a port too
+        raise TrackingError(
+            f"tracking.uri must be like scheme://user:password@host:port/name, the port a number up to 65535,"
+            f" / and @ in a password written %2F and %40, got {shown}"
+        ) from None
 
 
 def _try_sqlite(path: Path) -> None:

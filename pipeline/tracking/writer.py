@@ -6,6 +6,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.tracking.store import public, unreachable
 
 INTERVAL = 2.0  # seconds from one batch to the next, and from one try to the next
 PATIENCE = 30.0  # seconds that a run which has ended waits for a store that is away
+CHARITY = 10.0  # seconds after which a run that has ended begins no other's queue
 
 
 @dataclass
@@ -69,10 +71,7 @@ def serve(folder: Path) -> int:
     os.nice(10)  # training goes first where cores are few
     spool = Spool(folder)
     with spool.sole_writer(wait=True):
-        for other in waiting(folder.parents[2]):
-            if other.folder != folder:
-                _send_left(other)
-        feed = Feed(Sink(spool))
+        feed, others = Feed(Sink(spool)), _send_others(folder)
         deadline, pause, warm = None, 0.0, False
         while True:
             if deadline is None and _closed(pause):
@@ -84,20 +83,26 @@ def serve(folder: Path) -> int:
                 return REFUSED
             if deadline is not None:
                 if problem is None:
+                    enough = time.monotonic() + CHARITY
+                    while time.monotonic() < enough and next(others, None):
+                        pass
                     return SENT
                 if time.monotonic() > deadline:
                     return AWAY
                 time.sleep(INTERVAL / 4)
-            elif pause and not warm and problem is None:
+            elif problem is None and pause and not warm:
                 warm = True
                 _warm_up()
+            elif problem is None:
+                next(others, None)
             pause = INTERVAL
 
 
 def send_left_over(root: Path) -> int:
     """Send what earlier runs left; 1 where something is left still."""
     left = waiting(root)
-    problems = {spool.folder.name: _send_left(spool) for spool in left}
+    away: dict[str, str] = {}
+    problems = {spool.folder.name: _send_left(spool, away) for spool in left}
     for name, problem in problems.items():
         print(f"{name}: {problem or 'sent'}")
     if not left:
@@ -125,21 +130,39 @@ def _attempt(feed: Feed, last: bool) -> str | None:
     return problem
 
 
-def _send_left(spool: Spool) -> str | None:
-    """Send what a process that is no more left behind, and delete it; why that failed."""
+def _send_others(own: Path) -> Iterator[Spool]:
+    """Send what earlier runs left, a queue at each step."""
+    away: dict[str, str] = {}
+    for spool in waiting(own.parents[2]):
+        if spool.folder != own:
+            _send_left(spool, away)
+            yield spool
+
+
+def _send_left(spool: Spool, away: dict[str, str]) -> str | None:
+    """Send what a process that is no more left behind, and delete it; why that failed.
+
+    away : why the stores that did not answer before did not; they are not asked again
+    """
     with spool.sole_writer(wait=False) as alone:
         if not alone or spool.in_use():
             return "a run under way sends it"
         feed = Feed(Sink(spool))
         try:
-            problem = unreachable(feed.where) or _attempt(feed, last=True)
-        except RefusedError as error:
-            problem = str(error)
-        if problem is None:
-            with suppress(BlockingIOError), spool.append_to() as file:
-                if file.seek(0, os.SEEK_END) == feed.offset:
-                    spool.delete()
-        return problem
+            if spool.read()[0]:  # none, where a run was killed before its first word
+                problem = away.get(feed.where) or unreachable(feed.where)
+                if problem:
+                    away[feed.where] = problem
+                    return problem
+                problem = _attempt(feed, last=True)
+                if problem:
+                    return problem
+        except Exception as error:  # whatever is wrong with it, others go on
+            return _line(error)
+        with suppress(BlockingIOError), spool.append_to() as file:
+            if file.seek(0, os.SEEK_END) <= feed.offset:
+                spool.delete()
+        return None
 
 
 def _warm_up() -> None:

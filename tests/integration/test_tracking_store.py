@@ -7,9 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from pipeline.config import ConvBlock, Model, Pool, Tracking
 from pipeline.models.build import build
 from pipeline.models.classifier import Card, Classifier
 from pipeline.tracking import Dataset, Run, Store, TrackingError, adopt, locate, start
-from pipeline.tracking.run import AWAY, CALM
+from pipeline.tracking.run import AWAY, CALM, SENT
 from pipeline.tracking.spool import Spool, waiting
 
 with warnings.catch_warnings():
@@ -276,6 +278,113 @@ def test_a_store_that_refuses_the_run_stops_a_training_that_requires_it(tmp_path
     with pytest.raises(TrackingError, match=r"experiment studyline was deleted; name another in tracking\.experiment"):
         run.log_epoch(1, {"train/loss": 1.0})
     assert run.finish().run_id is None
+    short = open_run(store, "short")  # over before its writer has looked at the store
+    with pytest.raises(TrackingError, match=r"experiment studyline was deleted.*what is unsent is kept in"):
+        short.finish()
+    assert short.finish().run_id is None
+
+
+def leave(store: Store, key: str, *records: Mapping[str, object], **opening: object) -> Spool:
+    """A queue as a run leaves it that was killed with its writer; time, in ms, is the number of the record."""
+    spool = Spool.of(store.root, key)
+    where = {"uri": store.uri, "artifacts": store.artifacts, "experiment": store.experiment}
+    about = {"id": key, "mode": "start", "name": key, "params": {}, "tags": {"studyline.key": "same"}, "inputs": []}
+    with spool.append_to() as file:
+        for time, record in enumerate([{"kind": "open", **where, **about, **opening}, *records], 1):
+            file.write(json.dumps({"time": time, **record}).encode() + b"\n")
+    return spool
+
+
+FINISH = {"kind": "finish", "status": "FINISHED"}
+
+
+def test_queues_without_records_go_and_a_broken_one_keeps_no_other_back(tmp_path, capsys) -> None:
+    store = store_in(tmp_path)
+    for key, content in (("a", b""), ("b", b'{"kind": "op'), ("c", b"nonsense\n")):
+        with Spool.of(tmp_path, key).append_to() as file:
+            file.write(content)
+    leave(store, "d", FINISH)
+    assert send_left_over(tmp_path) == 1
+    a, b, c, d = sorted(capsys.readouterr().out.splitlines())
+    assert (a, b, d) == ("a: sent", "b: sent", "d: sent")
+    assert c.startswith("c: Expecting value")
+    assert waiting(tmp_path) == [Spool.of(tmp_path, "c")]
+
+
+def test_a_writer_sends_its_own_queue_before_what_others_left(tmp_path) -> None:
+    store = store_in(tmp_path)
+    with Spool.of(tmp_path, "killed-before-its-first-word").append_to():
+        pass
+    leave(store, "old", FINISH, experiment="second")
+    own = leave(store, "own", FINISH, experiment="first")
+    command = [sys.executable, "-m", "pipeline.tracking", str(own.folder)]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, env={**os.environ, **CALM}).returncode == SENT
+    client = mlflow.MlflowClient(store.uri)
+    made = [client.get_experiment_by_name(name) for name in ("first", "second")]
+    first, second = (int(experiment.experiment_id) for experiment in made if experiment is not None)
+    assert first < second
+    assert waiting(tmp_path) == [own]  # which its run deletes
+
+
+def test_a_store_that_does_not_answer_is_asked_once_for_all_that_waits_for_it(tmp_path, capsys) -> None:
+    asked = []
+
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(401)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Guarded) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        store = store_in(tmp_path, uri=f"http://127.0.0.1:{server.server_port}")
+        for key in ("a", "b", "c"):
+            leave(store, key)
+        assert send_left_over(tmp_path) == 1
+        server.shutdown()
+    assert capsys.readouterr().out.count("it refuses us (HTTP 401)") == 3
+    assert asked == ["/health"]
+
+
+def test_another_value_of_an_evaluation_takes_the_place_of_the_first_and_the_same_one_does_not_double_it(tmp_path) -> None:
+    store = store_in(tmp_path)
+    tags = {"studyline.key": "same", "restored_from": "files"}
+    values = {"a": (10, 0.0714), "b": (20, 0.0573), "c": (30, 0.0573), "d": (40, math.nan), "e": (50, math.nan)}
+    for key, (at, value) in values.items():
+        metrics = {"kind": "metrics", "step": 0, "values": {"test/ece": value}, "time": at}
+        leave(store, key, metrics, FINISH, mode="adopt", tags=tags)
+        assert send_left_over(tmp_path) == 0
+        latest = runs_in(store)[0].data.metrics["test/ece"]
+        assert latest == value or (math.isnan(latest) and math.isnan(value))
+    (run,) = runs_in(store)
+    points = mlflow.MlflowClient(store.uri).get_metric_history(run.info.run_id, "test/ece")
+    assert sorted(point.timestamp for point in points) == [10, 20, 40]
+
+
+@pytest.mark.parametrize("sent", [True, False], ids=["its end was sent", "its end waits"])
+def test_a_training_killed_while_it_ended_goes_on_with_its_run(tmp_path, sent) -> None:
+    store = store_in(tmp_path)
+    first = {"kind": "metrics", "step": 1, "values": {"train/loss": 1.0}}
+    leave(store, "same", first, FINISH)
+    if sent:
+        assert send_left_over(tmp_path) == 0
+    with start(store, key="same", name="a run", params={}, tags={}, resumed=True) as run:
+        for epoch in (1, 2):
+            run.log_epoch(epoch, {"train/loss": 1 / epoch})
+    (found,) = runs_in(store)
+    assert found.info.run_id == run.finish().run_id
+    assert found.info.status == "FINISHED"
+    assert history(store, found, "train/loss") == [(1, 1.0), (2, 0.5)]
+
+
+def test_a_training_done_again_is_a_run_of_its_own(tmp_path) -> None:
+    store = store_in(tmp_path)
+    for key in ("one", "two"):
+        leave(store, key, FINISH)
+        assert send_left_over(tmp_path) == 0
+    assert len(runs_in(store)) == 2
 
 
 def test_the_server_may_go_and_come_back_while_training_goes_on(tmp_path, caplog) -> None:

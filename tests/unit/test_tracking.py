@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import Tracking
-from pipeline.tracking import TrackingError, epoch_metrics, flatten, locate, problem, start
-from pipeline.tracking.spool import Spool, State
+from pipeline.tracking import TrackingError, epoch_metrics, flatten, locate, problem, run_page, start
+from pipeline.tracking.spool import Spool, State, waiting
 from pipeline.tracking.store import public
 
 
@@ -86,8 +86,42 @@ def test_looking_at_a_missing_database_does_not_create_it(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_passwords_are_not_shown() -> None:
-    assert public("postgresql://me:secret@host/db") == "postgresql://host/db"
+@pytest.mark.parametrize("uri", ["postgresql://h:abc/db", "http://h:70000", "mysql+pymysql://me:p/w@host/db"])
+def test_a_uri_whose_port_is_no_port_is_one_line_without_its_password(uri) -> None:
+    with pytest.raises(TrackingError, match=r"tracking\.uri must be .* the port a number up to 65535.* got ") as told:
+        locate(Tracking(uri=uri), {})
+    assert "\n" not in str(told.value)
+    assert "p/w" not in str(told.value)
+
+
+def test_a_host_that_cannot_be_a_name_cannot_be_reached(tmp_path) -> None:
+    store = locate(Tracking(uri=f"postgresql://{'x' * 70}/db"), {"DVC_ROOT": str(tmp_path)})
+    assert "cannot be reached" in str(problem(store))
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:secret@host/db", "postgresql://host/db"),
+        ("postgresql://me:sec@ret@host/db", "postgresql://host/db"),
+        ("https://host/a@b", "https://host/a@b"),
+    ],
+)
+def test_passwords_are_not_shown(uri, shown) -> None:
+    assert public(uri) == shown
+
+
+def test_passwords_in_params_are_not_recorded() -> None:
+    tree = {"data": {"mirror": "https://user:pw@host/x", "more": ["https://a:b@c", "ftp://d"]}}
+    assert flatten(tree) == {"data.mirror": "https://host/x", "data.more": '["https://c", "ftp://d"]'}
+
+
+@pytest.mark.parametrize(
+    ("run_id", "rest"),
+    [("ab", "/runs/ab?workflowType=machine_learning"), (None, "/runs?workflowType=machine_learning&compareRunsMode=CHART")],
+)
+def test_the_pages_of_runs_and_charts_are_in_the_mode_for_model_training(run_id, rest) -> None:
+    assert run_page("https://host/", "2", run_id) == f"https://host/#/experiments/2{rest}"
 
 
 def test_params_are_flat_and_a_list_of_blocks_is_one_of_them() -> None:
@@ -148,9 +182,33 @@ def test_a_queue_has_one_run_at_a_time(tmp_path) -> None:
 def test_a_run_that_ended_is_not_gone_on_with(tmp_path) -> None:
     spool = Spool(tmp_path)
     spool.records.write_text('{"kind": "open", "id": "a"}\n{"kind": "metrics"}\n')
-    assert spool.unended() == "a"
+    assert spool.opening() == "a"
     spool.records.write_text('{"kind": "open", "id": "a"}\n{"kind": "finish"}\n')
-    assert spool.unended() is None
+    assert spool.opening() is None
+    assert spool.opening(resumed=True) == "a"
+
+
+def test_looking_whether_a_queue_is_in_use_does_not_bring_it_back(tmp_path) -> None:
+    spool = Spool(tmp_path / "queue")
+    assert not spool.in_use()
+    with spool.sole_writer(wait=True) as alone:
+        assert not alone
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_queue_that_goes_while_we_look_is_left_out(tmp_path, monkeypatch) -> None:
+    for key in ("gone", "here"):
+        with Spool.of(tmp_path, key).append_to():
+            pass
+    listed = Path.glob
+
+    def then_delete(folder: Path, pattern: str) -> list[Path]:
+        found = list(listed(folder, pattern))
+        Spool.of(tmp_path, "gone").delete()
+        return found
+
+    monkeypatch.setattr(Path, "glob", then_delete)
+    assert waiting(tmp_path) == [Spool.of(tmp_path, "here")]
 
 
 def test_what_is_kept_for_sending_does_not_change_with_its_source(tmp_path) -> None:
