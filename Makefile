@@ -12,6 +12,7 @@ help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 repro: $(INSTALLED)  ## run what has changed of download, preprocess, train, evaluate, report; open reports/index.html afterwards
+	@python -m pipeline.config check
 	dvc repro
 	@echo "The report: reports/index.html. The runs: make ui."
 
@@ -30,7 +31,7 @@ ui: $(INSTALLED)  ## browse the runs in MLflow
 	python -m pipeline.ui
 
 schema: $(INSTALLED)  ## write params.schema.json anew after a change of pipeline/config
-	python -m pipeline.config > params.schema.json
+	python -m pipeline.config schema > params.schema.json
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "studyline needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=/path/to/python3.12"; exit 1; }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 RAW = Path("data/raw")  # verified files, as published
@@ -76,6 +77,12 @@ def keep_newest(folder: Path, count: int) -> None:
         Path(path).unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """Raise ``OSError`` now if ``path`` could not be written later."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=path.parent).close()
+
+
 def write_json(path: Path, tree: Any) -> None:
     """Write plain data as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
     with atomic_path(path) as temporary:
@@ -89,7 +96,10 @@ def read_json(path: Path) -> Any:
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Any = None) -> None:
     """Write named tensors as safetensors, atomically, with plain data beside them in the header."""
     with atomic_path(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"json": json.dumps(metadata)})
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"json": json.dumps(metadata)})
+        except SafetensorError as error:  # a full disk, most likely
+            raise OSError(f"{path}: {error}") from None
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -1,7 +1,16 @@
-"""Print the JSON schema of ``params.yaml``: ``make schema``."""
+"""``python -m pipeline.config check`` ends with one line if params.yaml breaks a rule; ``schema`` prints its JSON schema."""
 
 import json
+import sys
 
-from pipeline.config import schema
+from pipeline.config import ConfigError, load, schema
 
-print(json.dumps(schema(), indent=2))
+if sys.argv[1:] == ["schema"]:
+    print(json.dumps(schema(), indent=2))
+elif sys.argv[1:] == ["check"]:
+    try:
+        load()
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+else:
+    sys.exit(__doc__)

@@ -20,6 +20,8 @@ class ConfigError(ValueError):
     """A configuration that breaks a rule: one line with key, value, rule and, where there is one, the nearest valid key."""
 
 
+SYNONYMS = {"learning_rate": "lr"}  # what people write, and no similarity would find
+
 _ADAPTER = TypeAdapter(Params)
 
 
@@ -80,7 +82,8 @@ def _one_line(error: ValidationError, tree: Mapping[str, Any]) -> str:
     path, value = _walk(tree, errors[0]["loc"])
     key = _dotted(path)
     if errors[0]["type"] == "unexpected_keyword_argument":
-        return f"{key}: no such key; did you mean {_nearest(path)}?"
+        near = _nearest(path)
+        return f"{key}: no such key; " + (f"did you mean {near}?" if near else f"valid here: {', '.join(_keys(path[:-1]))}")
     if errors[0]["type"] == "missing":
         return f"{_dotted(errors[0]['loc'])}: this key is required"
     rules = [_rule(item["msg"]) for item in errors if _walk(tree, item["loc"])[0] == path]
@@ -93,6 +96,7 @@ def _rule(message: str) -> str:
         message.removeprefix("Value error, ")
         .replace("Input should", "must")
         .replace("must be an object", "must be a mapping of keys")
+        .replace("must be a valid array", "must be a list")
     )
     return re.sub(r"^(Tuple|String) should have at least (\d+) (\w+).*", r"must have at least \2 \3", message)
 
@@ -131,12 +135,12 @@ def _keys(path: Sequence[str | int]) -> list[str]:
     return list(node["properties"])
 
 
-def _nearest(path: Sequence[str | int]) -> str:
-    """The valid key closest to an unknown one: the same name in another section first, then the most similar name beside it."""
-    name = str(path[-1])
+def _nearest(path: Sequence[str | int]) -> str | None:
+    """The valid key closest to an unknown one: the same name in another section first, then a similar name beside it."""
+    name = SYNONYMS.get(str(path[-1]), str(path[-1]))
     for section in _keys(()):
         if name in _keys((section,)):
             return f"{section}.{name}"
     beside = _keys(path[:-1])
-    near = difflib.get_close_matches(name, beside, n=1, cutoff=0.0)[0]
-    return _dotted((*path[:-1], near))
+    near = difflib.get_close_matches(name, beside, n=1, cutoff=0.5)
+    return _dotted((*path[:-1], near[0])) if near else None

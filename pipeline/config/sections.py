@@ -48,8 +48,9 @@ class Data:
     @model_validator(mode="after")
     def _each_class_once(self) -> Self:
         members = [label for group in self.merge or () for label in group]
-        if len(members) != len(set(members)):
-            raise ValueError("merge must name every class once")
+        twice = sorted({label for label in members if members.count(label) > 1})
+        if twice:
+            raise ValueError(f"merge must name every class once, got {', '.join(map(str, twice))} twice")
         return self
 
 

@@ -21,9 +21,10 @@ def one_line_errors() -> Iterator[None]:
     except ConfigError as error:
         _leave(str(error), 2)
     except KeyboardInterrupt:
-        _leave("interrupted", 130)
+        _leave("interrupted; the same command goes on from here", 130)
     except OSError as error:
-        _leave(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+        name = error.filename2 or error.filename  # of a copy, where it went
+        _leave(f"{name}: {error.strerror}" if name else str(error), 1)
     except Exception as error:
         # Exceptions that we define are written for users; those of others are bugs until somebody translates them.
         if not type(error).__module__.startswith("pipeline."):

@@ -22,6 +22,7 @@ INTERRUPTED = 5  # trainings whose checkpoints are kept
 def main() -> None:
     with one_line_errors(), memory_errors():
         params = config.load()
+        artifacts.check_writable(artifacts.MODEL)  # not found out after hours
         data = SearchData.read(artifacts.SEARCH)
         store = tracking.locate(params.tracking, os.environ)
         torch.set_num_threads(params.train.threads)
