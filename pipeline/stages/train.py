@@ -29,10 +29,11 @@ def main() -> None:
         training = Training(params.model, params.train, data, choose_device(params.train.device))
         about = account.before(params, data.info, training.device)
         checkpoint = artifacts.CHECKPOINTS / f"{about['key']}.safetensors"
-        if checkpoint.exists():
+        resumed = checkpoint.exists()
+        if resumed:
             about["started"] = training.restore(checkpoint)
             print(f"continuing after epoch {len(training.history)} of an interrupted training")
-        with open_run(store, data, about) as run:
+        with open_run(store, data, about, resumed) as run:
             fit(training, run, checkpoint, about["started"])
             with artifacts.atomic_folder(artifacts.MODEL) as folder:
                 write(training, folder)
@@ -46,7 +47,7 @@ def main() -> None:
         print(account.headline(training))
 
 
-def open_run(store: tracking.Store, data: SearchData, about: account.Account) -> tracking.Run:
+def open_run(store: tracking.Store, data: SearchData, about: account.Account, resumed: bool) -> tracking.Run:
     """The MLflow run of this training: a new one, or the one that was interrupted."""
     return tracking.start(
         store,
@@ -55,6 +56,7 @@ def open_run(store: tracking.Store, data: SearchData, about: account.Account) ->
         params={section: about["params"][section] for section in SHAPES_TRAINING},
         tags=account.tags(about, os.environ),
         inputs=account.datasets(data.info, {"train": artifacts.SEARCH, "validation": artifacts.SEARCH}),
+        resumed=resumed,
     )
 
 
