@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline import config
 from pipeline.config import Evaluate
 from pipeline.data.dataset import SearchData, Split
 from pipeline.evaluation import calibration, figures, gallery, health, inspection, metrics, network_figures
@@ -80,13 +81,15 @@ def assess(
     reliability = calibration.reliability(probs, labels, settings.calibration_bins, rng)
     chosen = gallery.choose(probs, labels, settings.gallery, settings.samples, rng)
     layers = plan(classifier.card.model, classifier.shape, len(classifier.classes)).layers
-    embedding, embedded = _embedding(classifier, after_epoch_1, test, settings.tsne_images, rng)
+    shown = settings.tsne_images if run["epochs_run"] else 0  # of initial weights there is no before and after
+    embedding, embedded = _embedding(classifier, after_epoch_1, test, shown, rng)
     drawings = [
-        *_curves(history, run["best_epoch"], scores, reliability),
+        *_curves(history, run, scores, reliability),
         *embedding,
         *_inside(classifier, layers, test.images[0]),
     ]
     tree = scores.to_tree() | {
+        "settings": config.to_tree(settings),
         "dataset": data.info.name,
         "test_openings": openings,
         "validation_accuracy": asdict(validation.accuracy),
@@ -126,12 +129,12 @@ def _validation_scores(classifier: Classifier, validation: Split) -> metrics.Met
 
 
 def _curves(
-    history: pd.DataFrame, best_epoch: int, scores: metrics.Metrics, reliability: calibration.Reliability
+    history: pd.DataFrame, run: Mapping[str, Any], scores: metrics.Metrics, reliability: calibration.Reliability
 ) -> list[Drawing]:
     """The course of the training, if an epoch of it was completed, and the curves of the metrics."""
     classes = scores.classes
     return [
-        *([figures.learning(history, best_epoch), figures.learning_rate(history)] if len(history) else []),
+        *([figures.learning(history, run), figures.learning_rate(history)] if len(history) else []),
         figures.confusion(scores.confusion, classes),
         figures.roc(scores.roc, classes, scores.roc_auc),
         figures.precision_recall(scores.pr, classes, scores.average_precision),

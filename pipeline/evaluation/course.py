@@ -21,10 +21,14 @@ def diverged(run: Mapping[str, Any]) -> Verdict | None:
     """Bad if the training stopped on a loss that is not finite, as ``run.json`` says."""
     if run["state"] != "diverged":
         return None
+    kept = "in the first epoch; what is judged here are the initial weights"
+    if run["epochs_run"]:
+        epochs = "1 epoch" if run["epochs_run"] == 1 else f"{run['epochs_run']} epochs"
+        kept = f"after {epochs}; what is judged here are the weights of epoch {run['kept_epoch']}"
     return Verdict(
         "bad",
         "Training diverged",
-        f"{run['reason']}, after {run['epochs_run']} epochs; what is judged here are the last usable weights.",
+        f"{run['reason']}, {kept}.",
         "Lower train.lr, add train.schedule.warmup_epochs, or set model.batch_norm: true.",
     )
 
@@ -55,11 +59,11 @@ def unfinished(history: pd.DataFrame, run: Mapping[str, Any]) -> Verdict | None:
 
     Falling: over the last third of the epochs, at least four, the slope of a straight line is below 0 (one-sided t test,
     p < 0.05), and as many epochs again at that slope would save at least 20 % of the loss. A run that stopped early is
-    finished by its own rule.
+    finished by its own rule, one that diverged is not for lack of epochs, and from a loss of 0 nothing is left to win.
     """
     loss = history["validation_loss"].to_numpy()
     window = max(4, -(-len(loss) // 3))
-    if run["stopped_early"] or len(loss) < 2:
+    if run["stopped_early"] or run["state"] == "diverged" or len(loss) < 2 or loss[-1] <= 0:
         return None
     remedy = "Raise train.epochs, or train.lr, and set train.early_stopping so that it ends by itself."
     if len(loss) >= window:
@@ -81,7 +85,7 @@ def unfinished(history: pd.DataFrame, run: Mapping[str, Any]) -> Verdict | None:
 
 
 def over_fitted(history: pd.DataFrame, run: Mapping[str, Any]) -> Verdict | None:
-    """Warn, or info where the best epoch's weights were kept, if validation got worse while training got better.
+    """Warn, or info where the weights of the best epoch were kept, if validation got worse while training got better.
 
     The median of the last three validation losses is at least 10 % above the lowest, which lies before them; the train
     loss is lower at the end than at that epoch. The median keeps one unlucky epoch from counting.
@@ -93,7 +97,7 @@ def over_fitted(history: pd.DataFrame, run: Mapping[str, Any]) -> Verdict | None
     end = float(np.median(validation[-3:]))
     if end < (1 + RISE) * validation[best] or train[-1] >= train[best]:
         return None
-    kept = run["params"]["train"]["keep"] == "best"
+    kept = run["kept_epoch"] == history["epoch"].iloc[best]
     evidence = (
         f"Validation loss rises from {validation[best]:.4f} at epoch {best + 1} to {end:.4f} (median of the last three epochs), "
         f"while train loss falls from {train[best]:.4f} to {train[-1]:.4f}."

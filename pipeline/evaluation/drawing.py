@@ -51,6 +51,7 @@ STYLE: Any = {
     "lines.linewidth": 1.6,
     "path.simplify_threshold": 0.4,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names of classes may hold dollars
 }
 styled = mpl.rc_context(STYLE)  # decorates what draws
 

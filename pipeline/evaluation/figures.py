@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,20 +19,24 @@ from pipeline.evaluation.statistics import Proportion
 CURVES = 10  # of more classes those with the smallest area are drawn
 MARKED = 20  # epochs up to which each is a dot on its line
 ROWS = 30  # classes in the figure of scores; of more those with the lowest F1
+UNSEEN = "\u200b"  # a space of no width; Matplotlib leaves what begins with an underscore out of legends
 CELLS = 20  # classes up to which a confusion matrix prints its counts
 
 
 @styled
-def learning(history: pd.DataFrame, best_epoch: int) -> Drawing:
-    """Loss and accuracy by epoch; ``history`` has the columns of ``history.csv``."""
+def learning(history: pd.DataFrame, run: Mapping[str, Any]) -> Drawing:
+    """Loss and accuracy by epoch; ``history`` has the columns of ``history.csv``, ``run`` the content of ``run.json``."""
+    best_epoch, kept_epoch = run["best_epoch"], run["kept_epoch"]
     figure, few = Figure(figsize=(9, 3.4)), len(history) <= MARKED
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for split, colour, marker in (("train", TRAIN, "o"), ("validation", VALIDATION, "s")):
             values = history[f"{split}_{quantity}"]
             axes.plot(history["epoch"], values, color=colour, marker=marker if few else None, markersize=3.5, label=split)
         axes.axvline(best_epoch, color=INK, linewidth=0.8, linestyle=":", label=f"lowest validation loss (epoch {best_epoch})")
+        if kept_epoch != best_epoch:
+            axes.axvline(kept_epoch, color=INK, linewidth=0.8, linestyle="--", label=f"weights kept (epoch {kept_epoch})")
         _epochs(axes, history["epoch"].iloc[-1])
-        axes.set_ylabel(f"{quantity}, nats per image" if quantity == "loss" else quantity)
+        axes.set_ylabel(loss_label(run["params"]["train"]) if quantity == "loss" else quantity)
         axes.legend()
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     best = history.set_index("epoch").loc[best_epoch]
@@ -39,7 +44,16 @@ def learning(history: pd.DataFrame, best_epoch: int) -> Drawing:
         f"Loss and accuracy over {len(history)} epochs. Lowest validation loss {best['validation_loss']:.4f} at epoch "
         f"{best_epoch}, with validation accuracy {best['validation_accuracy']:.2%}."
     )
+    if kept_epoch != best_epoch:
+        caption += f" The weights of epoch {kept_epoch} are kept."
     return Drawing("learning", "Learning curves", caption, figure, history.drop(columns=["lr", "seconds"]))
+
+
+def loss_label(train: Mapping[str, Any]) -> str:
+    """The name of the loss, with its unit where it has one, of the section ``train`` of the configuration."""
+    if train["label_smoothing"]:
+        return f"loss ({train['loss']}, smoothing {train['label_smoothing']:g})"
+    return f"loss ({train['loss']})" + (", nats per image" if train["loss"] in ("cross_entropy", "nll") else "")
 
 
 @styled
@@ -134,6 +148,7 @@ def reliability(diagram: Reliability) -> Drawing:
     below.bar(diagram.edges[:-1], diagram.counts, width * 0.92, align="edge", color=VALIDATION, alpha=0.7)
     below.set(xlabel="highest probability", ylabel="images", yscale="symlog")
     below.set_ylim(bottom=0)
+    below.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     caption = (
         f"Expected calibration error {diagram.ece:.4f}; a perfectly calibrated model would show {diagram.chance_mean:.4f} on as "
         f"many images. Mean probability {diagram.mean_confidence:.2%}, accuracy {diagram.mean_accuracy:.2%}."
@@ -183,6 +198,8 @@ def _curves(axes: Axes, curves: Sequence[Curve], classes: Sequence[str], area: s
     order = [int(label) for label in np.argsort([curve.area for curve in curves], kind="stable") if len(curves[label].x)]
     for colour, label in zip(PALETTE, sorted(order[:CURVES]), strict=False):
         name = f"{short(classes[label])} · {area} {curves[label].area:.4f}"
+        if name.startswith("_"):
+            name = f"{UNSEEN}{name}"
         axes.plot(curves[label].x, curves[label].y, color=colour, linewidth=1.2, label=name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ def judge(
     history = history[np.isfinite(history["train_loss"]) & np.isfinite(history["validation_loss"])]
     found = [
         course.diverged(run),
-        lost_classes(test, validation),
+        lost_classes(test, validation) if run["epochs_run"] else None,  # initial weights say nothing of the labels
         gap(validation.accuracy, test.accuracy),
         guessing(test),
         miscalibrated(reliability),
@@ -112,8 +113,8 @@ def gap(validation: Proportion, test: Proportion) -> Verdict | None:
     bad = delta.p_value < SURE and min(abs(delta.low), abs(delta.high)) >= GAP
     word = "below" if delta.value < 0 else "above"
     evidence = (
-        f"Test {test}, validation {validation}; difference {100 * delta.value:+.2f} points "
-        f"({100 * delta.low:+.2f} to {100 * delta.high:+.2f}), p = {delta.p_value:.2g} by Fisher's exact test."
+        f"Test {test}, validation {validation}; difference {_points(delta.value)} points "
+        f"({_points(delta.low)} to {_points(delta.high)}), p = {delta.p_value:.2g} by Fisher's exact test."
     )
     below = (
         "Look for test images or labels that are read in another way, or come from other people, places or times, than training."
@@ -124,11 +125,13 @@ def gap(validation: Proportion, test: Proportion) -> Verdict | None:
 
 
 def guessing(test: Metrics) -> Verdict | None:
-    """Bad if the predictions tell nothing of the labels, warn if always answering the largest class would do as well.
+    """Bad if the predictions tell nothing of the labels; warn if they may, or if always answering the largest class would do
+    as well.
 
-    Nothing: balanced accuracy is less than 5 % of the way from 1 / (classes with images) to 1, or within 3.3 standard
-    errors (p = 0.001 for both sides) of what the same predictions in random order would reach. As well: binomial test
-    of the accuracy against the share of the largest class, one-sided p >= 0.01.
+    Nothing: balanced accuracy is less than 5 % of the way from 1 / (classes with images) to 1. May: it is within 3.3
+    standard errors (p = 0.001 for both sides) of what the same predictions in random order would reach, or the images
+    are so few that even perfect answers lie within 3.3 standard errors of guessing. As well: binomial test of the accuracy
+    against the share of the largest class, one-sided p >= 0.01.
     """
     support = test.per_class.support
     seen = support > 0
@@ -137,15 +140,21 @@ def guessing(test: Metrics) -> Verdict | None:
     chance = 1 / seen.sum()
     shares = test.per_class.predicted[seen] / support.sum()
     error = math.sqrt((shares * (1 - shares) / support[seen]).sum()) / seen.sum()
-    skill = (test.balanced_accuracy - chance) / (1 - chance)
-    if skill < SKILL or test.balanced_accuracy - chance < stats.norm.isf(SURE / 2) * error:
-        return Verdict(
-            "bad",
-            "Predictions are at chance level",
-            f"Balanced accuracy {test.balanced_accuracy:.2%}; guessing gives {chance:.2%} with a standard error of {error:.2%}. "
-            f"Accuracy {test.accuracy}.",
-            "See whether the network learned its training images; if it did, the test images or labels are read in another way.",
+    blind = math.sqrt((chance * (1 - chance) / support[seen]).sum()) / seen.sum()  # the error of guessing all classes alike
+    sigmas = stats.norm.isf(SURE / 2)
+    gain = test.balanced_accuracy - chance
+    evidence = (
+        f"Balanced accuracy {test.balanced_accuracy:.2%}; guessing gives {chance:.2%} with a standard error of "
+        f"{max(error, blind):.2%}. Accuracy {test.accuracy}."
+    )
+    if sigmas * blind >= 1 - chance or (sigmas * error > gain >= SKILL * (1 - chance)):
+        title = f"The predictions cannot be told from guessing with {test.accuracy.n:,} test images"
+        return Verdict("warn", title, evidence, "Raise data.test or data.limit, or add test images.")
+    if gain < SKILL * (1 - chance):
+        remedy = (
+            "See whether the network learned its training images; if it did, the test images or labels are read in another way."
         )
+        return Verdict("bad", "Predictions are at chance level", evidence, remedy)
     k, n, majority = test.accuracy.successes, test.accuracy.n, support.max() / support.sum()
     p_value = stats.binomtest(k, n, majority, alternative="greater").pvalue
     if p_value < UNLIKELY:
@@ -183,7 +192,14 @@ def small_test(test: Proportion) -> Verdict | None:
     """Warn if the 95 % interval reaches more than 2.5 points to either side: sensible small networks differ by less."""
     if test.half_width <= WIDE:
         return None
-    needed = math.ceil(test.n * (test.half_width / 0.01) ** 2 / 100) * 100
+    # No share needs more than 10,000 images; near 0 and 1 the interval shrinks faster than with the root of their number.
+    hundreds = range(1, 101)
+    needed = (
+        100
+        * hundreds[
+            bisect_left(hundreds, True, key=lambda k: Proportion.of(round(test.value * 100 * k), 100 * k).half_width <= 0.01)
+        ]
+    )
     return Verdict(
         "warn",
         "The test set is too small to tell good networks apart",
@@ -217,9 +233,14 @@ def _all_well(test: Metrics, validation: Metrics, diagram: Reliability) -> Verdi
         "good",
         "Nothing suspicious found",
         f"All {len(test.classes)} classes are recognised, the worst with recall {np.nanmin(test.per_class.recall):.1%}; test and "
-        f"validation differ by {100 * delta.value:+.2f} points (p = {delta.p_value:.2g}); accuracy is far from guessing; "
+        f"validation differ by {_points(delta.value)} points (p = {delta.p_value:.2g}); accuracy is far from guessing; "
         f"calibration error {diagram.ece:.4f} (chance {diagram.chance_mean:.4f}); training neither diverged nor was cut short.",
     )
+
+
+def _points(share: float) -> str:
+    """Percentage points with their sign: ``−2.65``."""
+    return f"{100 * share:+.2f}".replace("-", "\u2212")
 
 
 def _fate(test: Metrics, label: int) -> str:

@@ -13,8 +13,8 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from pipeline.models.classifier import Classifier
+from pipeline.models.plan import images_at_once, plan
 
-BATCH = 1000  # images per forward pass; bounds memory, changes no result
 NEIGHBOURS = 10
 
 
@@ -98,10 +98,13 @@ class Speed:
 
 @torch.inference_mode()
 def speed(classifier: Classifier, images: np.ndarray, repeats: int = 200, batch_sizes: tuple[int, ...] = (32, 128, 512)) -> Speed:
-    """Time single images and batches, warm. ``images`` : uint8 (n, channels, height, width), repeated where too few."""
+    """Time single images and batches, warm; batches are no larger than memory allows.
+
+    images : uint8 (n, channels, height, width), repeated where too few
+    """
     singles = [_seconds(classifier, images[i % len(images)][None]) for i in range(repeats // 10 + repeats)][repeats // 10 :]
     rates = {}
-    for size in batch_sizes:
+    for size in sorted({min(size, _most(classifier)) for size in batch_sizes}):
         batch = np.resize(images[:size], (size, *images.shape[1:]))
         rates[size] = size / min(_seconds(classifier, batch) for _ in range(5))
     best = max(rates, key=rates.__getitem__)
@@ -136,5 +139,11 @@ def _tensor(images: np.ndarray, classifier: Classifier) -> Tensor:
 
 
 def _batched(call: Callable[[Tensor], Tensor], images: np.ndarray, classifier: Classifier) -> np.ndarray:
-    parts = [call(_tensor(images[at : at + BATCH], classifier)).float().cpu() for at in range(0, len(images), BATCH)]
+    step = _most(classifier)
+    parts = [call(_tensor(images[at : at + step], classifier)).float().cpu() for at in range(0, len(images), step)]
     return torch.cat(parts).numpy()
+
+
+def _most(classifier: Classifier) -> int:
+    """Images per forward pass; bounds memory, changes no result."""
+    return images_at_once(plan(classifier.card.model, classifier.shape, len(classifier.classes)))

@@ -21,6 +21,7 @@ KINDS = {
     "average": "average over the image",
     "dropout2d": "dropout of channels",
 }  # what plan.Layer calls them → what people do
+UNTRAINED = "its training diverged in the first epoch; these are the initial weights"
 STEPS = tuple(digit * 10.0**power for power in range(-5, 0) for digit in (1, 2, 5))  # between ticks, as shares
 
 
@@ -77,11 +78,13 @@ def lede(dataset: DatasetInfo, run: Mapping[str, Any], test: Mapping[str, Any]) 
     train = f"{sum(dataset.counts['train']):,}"
     network = f"{describe_network(run['params']['model'])}, {run['parameters']:,} parameters"
     low, high = (formats.percent(test[key], formats.digits_for(test["n"])) for key in ("low", "high"))
-    sentences = [
-        f"95{formats.NARROW}% interval {low} to {high} (Wilson).",
-        f"A network of {network}, trained for {formats.plural(run['epochs_run'], 'epoch')} on {train} images of {dataset.name} "
-        f"in {formats.duration(run['seconds'])} on {run['device_name'] or run['device']}.",
-    ]
+    told = (
+        f"trained for {formats.plural(run['epochs_run'], 'epoch')} on {train} images of {dataset.name} in "
+        f"{formats.duration(run['seconds'])} on {run['device_name'] or run['device']}."
+    )
+    if not run["epochs_run"]:
+        told = f"for {train} images of {dataset.name}; {UNTRAINED}."
+    sentences = [f"95{formats.NARROW}% interval {low} to {high} (Wilson).", f"A network of {network}, {told}"]
     if run["state"] == "diverged":
         sentences.append(f"Training diverged: {formats.sentence(run['reason'])}")
     return " ".join(sentences)
@@ -149,23 +152,24 @@ def keys(inputs: Inputs) -> list[Key]:
     ]
 
 
-def training(run: Mapping[str, Any], history: Sequence[Mapping[str, float | None]]) -> str:
+def training(run: Mapping[str, Any]) -> str:
     """How the training went, in a sentence or two."""
     train = run["params"]["train"]
     text = (
         f"Optimiser {train['optimizer']} at learning rate {train['lr']:g} (schedule: {train['schedule']['name']}), batches of "
-        f"{train['batch_size']}; {formats.plural(run['epochs_run'], 'epoch')} of at most {train['epochs']} in "
-        f"{formats.duration(run['seconds'])}"
+        f"{train['batch_size']}; "
     )
+    if not run["epochs_run"]:
+        return f"{text}{UNTRAINED}. {formats.sentence(run['reason'])}"
+    text += f"{formats.plural(run['epochs_run'], 'epoch')} of at most {train['epochs']} in {formats.duration(run['seconds'])}"
     if run["images_per_second"]:
         text += f" ({run['images_per_second']:,.0f} images per second)"
-    kept = run["best_epoch"] if train["keep"] == "best" else run["epochs_run"]
-    text += f"; the weights of epoch {kept} are kept."
+    text += f"; the weights of epoch {run['kept_epoch']} are kept."
     if run["stopped_early"]:
         text += f" Stopped early, after {train['early_stopping']} epochs without a lower validation loss."
     if run["state"] == "diverged":
         text += f" It diverged: {formats.sentence(run['reason'])}"
-    return text if history else f"{text} No epoch was completed."
+    return text
 
 
 def network(run: Mapping[str, Any]) -> str:

@@ -77,7 +77,8 @@ class Drawn:
 
 def _view(inputs: Inputs) -> dict[str, Any]:
     metrics, run, dataset = inputs.metrics, inputs.run, inputs.dataset
-    settings = provenance.settings(run["params"])
+    params = run["params"] | {"evaluate": metrics["settings"]}  # that may have changed since the training
+    settings = provenance.settings(params)
     floor = results.recall_floor(metrics["per_class"])
     return {
         "dataset": dataset,
@@ -91,7 +92,7 @@ def _view(inputs: Inputs) -> dict[str, Any]:
         "level_names": LEVELS,
         "verdicts": headline.order(inputs.verdicts),
         "verdict_summary": headline.verdict_summary(inputs.verdicts),
-        "training_summary": headline.training(run, inputs.history),
+        "training_summary": headline.training(run),
         "per_class": results.per_class(metrics["per_class"], floor),
         "recall_floor": floor,
         "confusions": results.confusions(metrics["confusion"], dataset.classes),
@@ -108,7 +109,7 @@ def _view(inputs: Inputs) -> dict[str, Any]:
         "data_summary": provenance.data_summary(dataset, metrics["test_openings"]),
         "config": settings,
         "changed": [row for rows in settings.values() for row in rows if row.changed],
-        "params_uri": inline.data_uri(provenance.yaml_text(run["params"]).encode(), "application/yaml"),
+        "params_uri": inline.data_uri(provenance.yaml_text(params).encode(), "application/yaml"),
         "lineage": provenance.lineage(run, dataset),
         "commands": provenance.commands(run),
         "reproduce_note": provenance.reproduce_note(run),

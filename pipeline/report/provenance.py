@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from pipeline import config
 from pipeline.data.dataset import DatasetInfo
 from pipeline.report import formats, inline
+from pipeline.tracking.store import run_page
 
 PAIRS = {
     "exact": "The same image in two splits",
@@ -141,7 +142,7 @@ def run_link(run: Mapping[str, Any]) -> str | None:
     if not run["run_id"]:
         return None
     server = run["tracking_uri"] if run["tracking_uri"].startswith(("http://", "https://")) else LOCAL_UI
-    return f"{server.rstrip('/')}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}?workflowType=machine_learning"
+    return run_page(server, run["experiment_id"], run["run_id"])
 
 
 def commands(run: Mapping[str, Any]) -> str:

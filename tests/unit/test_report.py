@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ruamel.yaml import YAML
 from torch.nn import functional as F
 
 from pipeline import artifacts, config
@@ -21,6 +23,7 @@ from pipeline.evaluation.assess import assess
 from pipeline.models.build import build
 from pipeline.models.classifier import Card, Classifier
 from pipeline.models.plan import plan
+from pipeline.report import headline
 from pipeline.report.inputs import Inputs
 from pipeline.report.page import TITLES, render
 from pipeline.stages import evaluate, report
@@ -133,6 +136,7 @@ def write_run(root: Path, params: config.Params, changes: dict[str, Any], n_test
         "state": "finished",
         "reason": "",
         "best_epoch": params.train.epochs,
+        "kept_epoch": params.train.epochs,
         "epochs_run": params.train.epochs,
         "stopped_early": False,
         "parameters": layers.parameters,
@@ -305,6 +309,38 @@ def test_settings_that_differ_from_the_default_stand_out(page: Page) -> None:
     changed = {"model.conv", "model.dense", "train.epochs", "evaluate.gallery", "evaluate.samples", "evaluate.tsne_images"}
     assert len(rows) == 2 * len(changed), "once in the list of changes, once among all settings"
     assert changed <= set(page.text("code"))
+
+
+def test_the_settings_of_the_evaluation_are_those_it_used_and_not_those_that_the_training_saw(full: Path) -> None:
+    inputs = read(full)
+    used = inputs.metrics["settings"] | {"gallery": 9}
+    page = Page(render(replace(inputs, metrics=inputs.metrics | {"settings": used})))
+    link = next(attributes for attributes in page.all("a") if attributes.get("download") == "params.yaml")
+    written = YAML(typ="safe").load(base64.b64decode((link["href"] or "").partition(",")[2]))
+    assert written == config.to_tree(replace(FULL, evaluate=replace(FULL.evaluate, gallery=9)))
+    at = page.text("code").index("evaluate.gallery")
+    assert page.text("code")[at + 1] == "9"
+
+
+def test_a_training_that_diverged_in_its_first_epoch_is_not_said_to_have_trained(full: Path) -> None:
+    inputs = read(full)
+    told = {"state": "diverged", "reason": "train loss is NaN", "epochs_run": 0, "best_epoch": 0, "kept_epoch": 0}
+    run = inputs.run | told | {"seconds": 0, "images_per_second": None}
+    initial = "its training diverged in the first epoch; these are the initial weights"
+    lede = headline.lede(inputs.dataset, run, inputs.metrics["accuracy"])
+    assert f"parameters, for 90 images of stripes; {initial}. Training diverged: Train loss is NaN" in lede
+    assert headline.training(run).endswith(f"; {initial}. Train loss is NaN.")
+    without = {name: figure for name, figure in inputs.figures.items() if not name.startswith("learning")}
+    text = render(replace(inputs, run=run, history=[], figures=without))
+    assert "trained for" not in text
+    assert "epoch 0" not in text
+
+
+def test_the_epoch_whose_weights_are_kept_is_named_and_marked(full: Path) -> None:
+    inputs = read(full)
+    run = inputs.run | {"best_epoch": 1, "kept_epoch": 2}
+    assert "; the weights of epoch 2 are kept." in headline.training(run)
+    assert '<tr class="best"><th scope="row" class="num">2</th>' in render(replace(inputs, run=run))
 
 
 def test_a_constant_learning_rate_is_not_drawn(full: Path) -> None:

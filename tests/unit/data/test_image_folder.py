@@ -142,6 +142,18 @@ def test_formats_that_would_start_other_programs_are_not_opened() -> None:
         open_image(Path("x.jpg"), buffer.getvalue())
 
 
+@pytest.mark.parametrize(("place", "value"), [(41, 0), (41, 26)])  # a struct.error and a TypeError of Pillow
+def test_a_photograph_with_damaged_exif_is_refused_by_name(place: int, value: int) -> None:
+    exif = Image.Exif()
+    exif[274], exif[270], exif[282] = 6, "x", 72.0
+    buffer = io.BytesIO()
+    Image.new("RGB", (12, 12)).save(buffer, "JPEG", exif=exif)
+    content = bytearray(buffer.getvalue())
+    content[place] = value
+    with pytest.raises(DataError, match=r"^x.jpg: not an image that can be read \("):
+        fit(Path("x.jpg"), open_image(Path("x.jpg"), bytes(content)), 6, 1)
+
+
 @given(st.sampled_from(["PNG", "JPEG", "GIF", "BMP"]), st.integers(0, 2**32), st.booleans())
 def test_an_image_damaged_anywhere_is_read_or_refused_by_name(form: str, seed: int, cut: bool) -> None:
     rng = random.Random(seed)

@@ -78,11 +78,13 @@ def judge(classifier: Classifier, split: Split) -> tuple[float, float]:
 
 def healthy_run(history: pd.DataFrame) -> dict[str, Any]:
     """What of ``run.json`` evaluation reads, for a training that ended by itself."""
+    best = int(history["epoch"][history["validation_loss"].argmin()])
     return {
         "run_id": None,
         "state": "finished",
         "reason": "",
-        "best_epoch": int(history["epoch"][history["validation_loss"].argmin()]),
+        "best_epoch": best,
+        "kept_epoch": best,
         "epochs_run": len(history),
         "stopped_early": False,
         "parameters": 415,

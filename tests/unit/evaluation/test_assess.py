@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import artifacts
+from pipeline import artifacts, config
 from pipeline.config import Evaluate
 from pipeline.data.dataset import SearchData, Split
 from pipeline.evaluation.assess import Assessment, EvaluationError, assess
@@ -129,12 +129,23 @@ def test_a_training_that_diverged_in_its_first_epoch_is_judged_and_named(
         "state": "diverged",
         "reason": "the loss was no longer finite in epoch 1",
         "best_epoch": 0,
+        "kept_epoch": 0,
         "epochs_run": 0,
     }
     none = trained.history[:0]
-    result = assess(trained.classifier, trained.after_epoch_1, tiny_data, test_split, 1, run, none, [], Evaluate(tsne_images=0))
-    assert result.verdicts[0].title == "Training diverged"
-    assert "learning" not in result.metrics["figures"]
+    with torch.no_grad():
+        trained.classifier.network.head.bias[1] = 1000  # as bad as can be
+    result = assess(trained.classifier, trained.after_epoch_1, tiny_data, test_split, 1, run, none, [], Evaluate(tsne_images=40))
+    titles = [verdict.title for verdict in result.verdicts]
+    assert titles[0] == "Training diverged"
+    assert not any("never" in title for title in titles)
+    assert not {"learning", "learning_rate", "embeddings"} & result.metrics["figures"].keys()
+    assert result.metrics["embedding"] is None
+
+
+def test_the_settings_that_were_used_are_written(run_assess: Run) -> None:
+    settings = run_assess(gallery=7, tsne_images=0).metrics["settings"]
+    assert settings == config.to_tree(Evaluate(gallery=7, tsne_images=0))
 
 
 def test_nothing_is_drawn_or_chosen_where_nothing_is_asked_for(run_assess: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,12 +14,18 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pipeline import config
 from pipeline.evaluation import drawing, figures, network_figures
 from pipeline.evaluation.calibration import reliability
 from pipeline.evaluation.drawing import ACCENT, INK, PALETTE, TRAIN, VALIDATION, Drawing
 from pipeline.evaluation.metrics import score
 
 KB = 1000
+
+
+def run(best: int = 3, kept: int = 3, **train: Any) -> dict[str, Any]:
+    section = config.to_tree(config.Train()) | train
+    return {"best_epoch": best, "kept_epoch": kept, "params": {"train": section}}
 
 
 def every_figure(n: int, n_classes: int, rng: np.random.Generator) -> list[Drawing]:
@@ -34,7 +41,7 @@ def every_figure(n: int, n_classes: int, rng: np.random.Generator) -> list[Drawi
     kernels = {"conv1": rng.normal(size=(32, 3, 5, 5)), "conv2": rng.normal(size=(20, 32, 3, 3)), "conv3": np.zeros((1, 5, 1, 1))}
     maps = {"conv1": rng.normal(size=(32, 28, 28)), "conv2": rng.normal(size=(3, 14, 14)), "conv3": np.zeros((1, 7, 7))}
     return [
-        figures.learning(history, 3),
+        figures.learning(history, run()),
         figures.learning_rate(history),
         figures.confusion(scores.confusion, classes),
         figures.roc(scores.roc, classes, scores.roc_auc),
@@ -141,6 +148,55 @@ def test_of_many_classes_the_worst_are_drawn_and_the_caption_says_so() -> None:
 def test_long_names_are_shortened_where_they_seldom_differ() -> None:
     assert drawing.short("rows") == "rows"
     assert drawing.short("class number 12") == "class n…ber 12"
+
+
+@pytest.mark.parametrize(
+    ("train", "label"),
+    [
+        ({}, "loss (cross_entropy), nats per image"),
+        ({"loss": "nll"}, "loss (nll), nats per image"),
+        ({"loss": "mse"}, "loss (mse)"),
+        ({"loss": "multi_margin"}, "loss (multi_margin)"),
+        ({"label_smoothing": 0.1}, "loss (cross_entropy, smoothing 0.1)"),
+    ],
+)
+def test_the_axis_of_the_loss_names_it_and_has_a_unit_only_where_it_has_one(train: dict[str, Any], label: str) -> None:
+    history = pd.DataFrame({"epoch": [1, 2], "lr": 0.1, "seconds": 1.0})
+    for column in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+        history[column] = [0.5, 0.4]
+    assert figures.learning(history, run(2, 2, **train)).figure.axes[0].get_ylabel() == label
+
+
+def test_the_epoch_whose_weights_are_kept_is_marked_where_it_is_not_the_best(drawn: dict[str, Drawing]) -> None:
+    history = drawn["learning"].numbers
+    item = figures.learning(history.assign(lr=0.1, seconds=1.0), run(best=2, kept=3))
+    names = [text.get_text() for text in item.figure.axes[0].get_legend().get_texts()]
+    assert names == ["train", "validation", "lowest validation loss (epoch 2)", "weights kept (epoch 3)"]
+    assert item.caption.endswith("The weights of epoch 3 are kept.")
+    assert "kept" not in drawn["learning"].caption
+
+
+def test_names_of_classes_are_drawn_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    classes = [r"$\foo$", "_under", "a$b$_"]
+    labels, probs = np.arange(60) % 3, rng.dirichlet(np.ones(3), 60)
+    scores = score(probs, labels, classes)
+    items = [
+        figures.confusion(scores.confusion, classes),
+        figures.roc(scores.roc, classes, scores.roc_auc),
+        figures.precision_recall(scores.pr, classes, scores.average_precision),
+        figures.per_class(scores.per_class, classes),
+        network_figures.embeddings(rng.normal(size=(60, 2)), rng.normal(size=(60, 2)), labels, classes, (0.5, 0.9)),
+    ]
+    for item in items:
+        texts = "".join(ElementTree.fromstring(drawing.to_svg(item)).itertext())
+        assert all(name in texts for name in classes), item.name
+        assert drawing.to_png(item.figure)
+
+
+def test_ticks_are_plain_numbers(drawn: dict[str, Drawing]) -> None:
+    for item in drawn.values():
+        assert "mathdefault" not in drawing.to_svg(item), item.name
 
 
 def test_captions_carry_the_numbers() -> None:

@@ -38,7 +38,8 @@ def falling_history(rng: np.random.Generator, epochs: int = 10) -> pd.DataFrame:
 
 
 def run_of(history: pd.DataFrame, **changes: Any) -> dict[str, Any]:
-    run = {"state": "finished", "reason": "", "epochs_run": len(history), "stopped_early": False}
+    best = int(history["epoch"].iloc[history["validation_loss"].argmin()])
+    run = {"state": "finished", "reason": "", "epochs_run": len(history), "kept_epoch": best, "stopped_early": False}
     return run | {"params": config.to_tree(config.Params())} | changes
 
 
@@ -161,6 +162,24 @@ def test_a_network_that_is_no_better_than_its_largest_class_but_knows_the_small_
     assert health.guessing(score(np.eye(2)[labels], labels, ["a", "b"])) is None
 
 
+@pytest.mark.parametrize(
+    ("right", "n", "found"),
+    [
+        (2, 2, ("warn", "The predictions cannot be told from guessing with 2 test images")),
+        (1, 2, ("warn", "The predictions cannot be told from guessing with 2 test images")),
+        (13, 20, ("warn", "The predictions cannot be told from guessing with 20 test images")),
+        (20, 20, None),
+        (1010, 2000, ("bad", "Predictions are at chance level")),
+        (1200, 2000, None),
+    ],
+)
+def test_few_images_are_no_reason_to_call_predictions_chance(right: int, n: int, found: tuple[str, str] | None) -> None:
+    labels = np.arange(n) % 2
+    said = np.where(np.arange(n) < right, labels, 1 - labels)
+    verdict = health.guessing(score(np.eye(2)[said], labels, ["a", "b"]))
+    assert (verdict and (verdict.level, verdict.title)) == found
+
+
 def test_over_and_under_confidence_are_told_apart() -> None:
     rng = np.random.default_rng(0)
     probs, labels = honest(3000, rng, sureness=2.0)
@@ -179,6 +198,23 @@ def test_a_test_set_is_too_small_where_its_interval_is_wide(successes: int, n: i
     verdict = health.small_test(Proportion.of(successes, n))
     assert (verdict is not None) == small
     assert verdict is None or "test images would give ± 1 point" in verdict.remedy
+
+
+@pytest.mark.parametrize(("successes", "n"), [(60, 60), (0, 60), (59, 60), (30, 60), (57, 60)])
+def test_as_many_test_images_as_are_named_give_one_point(successes: int, n: int) -> None:
+    verdict = health.small_test(Proportion.of(successes, n))
+    assert verdict is not None
+    needed = int(verdict.remedy.split()[1].replace(",", ""))
+    assert Proportion.of(round(successes / n * needed), needed).half_width <= 0.01
+    fewer = needed - 100
+    assert fewer == 0 or Proportion.of(round(successes / n * fewer), fewer).half_width > 0.01
+
+
+def test_signed_points_carry_a_minus_sign() -> None:
+    verdict = health.gap(Proportion.of(5640, 6000), Proportion.of(6800, 10_000))
+    assert verdict is not None
+    assert "difference −26.00 points (−27.08 to −24.90)" in verdict.evidence
+    assert " -" not in verdict.evidence
 
 
 def test_from_its_second_opening_on_the_test_set_is_spoken_of() -> None:
@@ -203,7 +239,12 @@ def test_a_diverged_training_is_bad_with_its_reason() -> None:
     verdict = course.diverged(run_of(losses([1.0, 9.0]), state="diverged", reason="loss is NaN at step 3 of epoch 3"))
     assert verdict is not None
     assert verdict.level == "bad"
-    assert verdict.evidence.startswith("loss is NaN at step 3 of epoch 3, after 2 epochs")
+    assert verdict.evidence == (
+        "loss is NaN at step 3 of epoch 3, after 2 epochs; what is judged here are the weights of epoch 1."
+    )
+    first = course.diverged({"state": "diverged", "reason": "loss is NaN", "epochs_run": 0, "kept_epoch": 0})
+    assert first is not None
+    assert first.evidence == "loss is NaN, in the first epoch; what is judged here are the initial weights."
     assert course.diverged(run_of(losses([1.0]))) is None
 
 
@@ -215,6 +256,13 @@ def test_a_network_whose_train_accuracy_stays_at_the_largest_class_learned_nothi
     assert stuck.level == "bad"
     assert "always answering the largest class gives 11.27%" in stuck.evidence
     assert course.learned_nothing(history.assign(train_accuracy=[0.11, 0.2, 0.3]), uneven) is None
+
+
+def test_no_more_epochs_are_asked_for_after_a_loss_of_nought_or_a_divergence() -> None:
+    perfect = losses([2.0, 1.5, 1.0, 0.5, 0.0])
+    assert course.unfinished(perfect, run_of(perfect)) is None
+    down = losses([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.8, 0.6])
+    assert course.unfinished(down, run_of(down, state="diverged")) is None
 
 
 @pytest.mark.parametrize(
@@ -248,8 +296,7 @@ def test_over_fitting_is_a_validation_loss_that_rises_while_the_train_loss_falls
     validation: list[float], train: list[float], keep: str, level: str | None
 ) -> None:
     history = losses(validation, train)
-    run = run_of(history)
-    run["params"]["train"]["keep"] = keep
+    run = run_of(history, **({"kept_epoch": len(history)} if keep == "last" else {}))
     verdict = course.over_fitted(history, run)
     assert (verdict.level if verdict else None) == level
 

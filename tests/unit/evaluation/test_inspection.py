@@ -1,18 +1,36 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_blobs
 from torch.nn.functional import conv2d
 
-from pipeline.data.dataset import Split
+from pipeline.config import ConvBlock, Model
+from pipeline.data.dataset import SearchData, Split
 from pipeline.evaluation import inspection
+from pipeline.models.build import build
+from pipeline.models.classifier import Card, Classifier
 
 
 def test_outputs_do_not_depend_on_the_size_of_the_batches(trained, test_split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = inspection.outputs(trained.classifier, test_split.images)
-    monkeypatch.setattr(inspection, "BATCH", 7)
+    monkeypatch.setattr(inspection, "images_at_once", lambda _: 7)
     for one, other in zip(whole, inspection.outputs(trained.classifier, test_split.images), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_no_layer_answers_more_than_64_mb_at_once(tiny_data: SearchData) -> None:
+    model = Model(conv=(ConvBlock(out=100),))
+    card = replace(Card.of(model, tiny_data.info), shape=(1, 96, 96))
+    classifier = Classifier(card, build(model, card.shape, 3, seed=0)).eval()
+    sizes: list[int] = []
+    for layer in classifier.network.children():
+        layer.register_forward_hook(lambda layer, inputs, output: sizes.append(output.numel() * output.element_size()))
+    images = np.zeros((20, 1, 96, 96), np.uint8)
+    assert len(inspection.outputs(classifier, images)[0]) == len(inspection.features(classifier, images)) == 20
+    assert inspection.speed(classifier, images, repeats=1, batch_sizes=(1, 20, 30)).batch_size <= 17
+    assert 60_000_000 < max(sizes) <= 64_000_000
 
 
 def test_outputs_are_those_of_the_classifier_and_read_nothing_but_their_images(trained, test_split: Split) -> None:
