@@ -32,6 +32,7 @@ with warnings.catch_warnings():
     import mlflow
     from mlflow.entities import Run as MlflowRun
 
+    from pipeline.tracking.sink import Sink
     from pipeline.tracking.writer import send_left_over
 
 MODEL = Model(conv=(ConvBlock(out=3, pool=Pool()),))
@@ -89,7 +90,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "key": "elsewhere",
         "name": "mnist conv 3",
         "started": "2026-01-02T03:04:05+00:00",
-        "best_epoch": 3,
+        "kept_epoch": 3,
         "params": {"data": {}, "model": {}, "train": {"lr": 0.1}, "study": {"trials": 1}},
         "config_hash": "c0ffee",
         "git_dirty": False,
@@ -377,6 +378,20 @@ def test_a_training_killed_while_it_ended_goes_on_with_its_run(tmp_path, sent) -
     assert found.info.run_id == run.finish().run_id
     assert found.info.status == "FINISHED"
     assert history(store, found, "train/loss") == [(1, 1.0), (2, 0.5)]
+
+
+def test_a_model_goes_to_the_store_of_its_run_though_a_queue_for_another_was_sent_in_between(tmp_path, model_folder) -> None:
+    mine, other = (store_in(tmp_path, uri=f"sqlite:///{name}.db") for name in ("mine", "other"))
+    sink = Sink(leave(mine, "mine"))
+    sink.send(sink.spool.read()[0])
+    sink.spool.delete()
+    leave(other, "other", FINISH)
+    assert send_left_over(tmp_path) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # mlflow's own; a writer has no filter that makes errors of them
+        sink.send([{"kind": "model", "path": str(model_folder), "example": EXAMPLE.tolist(), "epoch": 1}])
+    (run,) = runs_in(mine)
+    assert [output.model_id for output in run.outputs.model_outputs] == [str(sink.model_uri).removeprefix("models:/")]
 
 
 def test_a_training_done_again_is_a_run_of_its_own(tmp_path) -> None:
