@@ -129,25 +129,25 @@ def guessing(test: Metrics) -> Verdict | None:
     as well.
 
     Nothing: balanced accuracy is less than 5 % of the way from 1 / (classes with images) to 1. May: it is within 3.3
-    standard errors (p = 0.001 for both sides) of what the same predictions in random order would reach, or the images
-    are so few that even perfect answers lie within 3.3 standard errors of guessing. As well: binomial test of the accuracy
-    against the share of the largest class, one-sided p >= 0.01.
+    standard errors of guessing (p = 0.001 for both sides), or the images are so few that even perfect answers would be;
+    guessing gives the same predictions in random order, or each class as often as it occurs. As well: binomial test of
+    the accuracy against the share of the largest class, one-sided p >= 0.01.
     """
     support = test.per_class.support
     seen = support > 0
     if seen.sum() < 2:
         return None
     chance = 1 / seen.sum()
-    shares = test.per_class.predicted[seen] / support.sum()
-    error = math.sqrt((shares * (1 - shares) / support[seen]).sum()) / seen.sum()
-    blind = math.sqrt((chance * (1 - chance) / support[seen]).sum()) / seen.sum()  # the error of guessing all classes alike
+    answers = (test.per_class.predicted[seen], support[seen])  # its own in random order, and each class as often as it occurs
+    shares = [counts / support.sum() for counts in answers]
+    error = max(math.sqrt((share * (1 - share) / support[seen]).sum()) / seen.sum() for share in shares)
     sigmas = stats.norm.isf(SURE / 2)
     gain = test.balanced_accuracy - chance
     evidence = (
         f"Balanced accuracy {test.balanced_accuracy:.2%}; guessing gives {chance:.2%} with a standard error of "
-        f"{max(error, blind):.2%}. Accuracy {test.accuracy}."
+        f"{error:.2%}. Accuracy {test.accuracy}."
     )
-    if sigmas * blind >= 1 - chance or (sigmas * error > gain >= SKILL * (1 - chance)):
+    if sigmas * error >= 1 - chance or sigmas * error > gain >= SKILL * (1 - chance):
         title = f"The predictions cannot be told from guessing with {test.accuracy.n:,} test images"
         return Verdict("warn", title, evidence, "Raise data.test or data.limit, or add test images.")
     if gain < SKILL * (1 - chance):

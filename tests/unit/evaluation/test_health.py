@@ -180,6 +180,13 @@ def test_few_images_are_no_reason_to_call_predictions_chance(right: int, n: int,
     assert (verdict and (verdict.level, verdict.title)) == found
 
 
+def test_two_images_of_a_rare_class_among_many_are_told_from_guessing() -> None:
+    labels = np.array([0] * 1000 + [1] * 2)
+    verdict = health.guessing(score(np.eye(2)[labels], labels, ["a", "b"]))
+    assert verdict is not None
+    assert verdict.title == "Always answering a would be as accurate"
+
+
 def test_over_and_under_confidence_are_told_apart() -> None:
     rng = np.random.default_rng(0)
     probs, labels = honest(3000, rng, sureness=2.0)
