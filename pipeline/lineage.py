@@ -37,9 +37,9 @@ def environment() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: installed[name] for name in PACKAGES if name in installed}}
 
 
-def without_password(address: str) -> str:
-    """An address as it may be written down: user and password left out."""
-    return re.sub(r"//[^/@]*@", "//", address)
+def without_password(text: str) -> str:
+    """An address, or a text with some in it, as it may be written down: without user and password."""
+    return re.sub(r'(?<=://)[^/\s"]*@', "", text)
 
 
 def digest(tree: Any) -> str:

@@ -70,9 +70,10 @@ def unfinished(history: pd.DataFrame, run: Mapping[str, Any]) -> Verdict | None:
         fit = stats.linregress(np.arange(window), loss[-window:], alternative="less")
         saved = -fit.slope * window / loss[-1]
         if fit.pvalue < TREND and saved >= FALLING:
+            share = f"{saved:.0%}" if saved < 1 else "all"
             evidence = (
                 f"Validation loss falls by {-fit.slope:.4f} per epoch over the last {window} of {len(loss)} epochs "
-                f"(p = {fit.pvalue:.2g}). At that slope as many epochs again would save {saved:.0%} of the {loss[-1]:.4f} "
+                f"(p = {fit.pvalue:.2g}). At that slope as many epochs again would save {share} of the {loss[-1]:.4f} "
                 "reached; as curves bend, expect less."
             )
             return Verdict("warn", "The validation loss is still falling at the last epoch", evidence, remedy)

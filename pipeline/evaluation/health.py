@@ -179,7 +179,7 @@ def miscalibrated(diagram: Reliability) -> Verdict | None:
         f"than {diagram.chance_high:.4f} in 999 of 1,000 cases. Mean probability {diagram.mean_confidence:.2%}, accuracy "
         f"{diagram.mean_accuracy:.2%}."
     )
-    remedy = "Fewer epochs, train.label_smoothing or more images" if over else "Less train.label_smoothing, or more epochs"
+    remedy = "Fewer epochs, train.label_smoothing or more images" if over else "More epochs, less train.label_smoothing"
     return Verdict(
         "warn",
         f"The network is too {'sure' if over else 'unsure'} of itself",

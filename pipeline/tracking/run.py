@@ -23,8 +23,9 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from pipeline.lineage import without_password
 from pipeline.tracking.spool import Record, Spool, State
-from pipeline.tracking.store import Store, TrackingError, problem, public
+from pipeline.tracking.store import Store, TrackingError, problem
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -229,7 +230,7 @@ class Run:
         return self._recorded
 
     def _as_recorded(self, state: State, why: str | None) -> Recorded:
-        return Recorded(public(self._store.uri), state.run_id, state.experiment_id, state.model_uri, why)
+        return Recorded(without_password(self._store.uri), state.run_id, state.experiment_id, state.model_uri, why)
 
     def _restart(self) -> None:
         self._restarts -= 1
@@ -290,7 +291,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = public(value if isinstance(value, str) else json.dumps(_without_nulls(value)))
+            flat[prefix + name] = without_password(value if isinstance(value, str) else json.dumps(_without_nulls(value)))
     return flat
 
 

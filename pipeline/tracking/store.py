@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import requests
 
 from pipeline.config import Tracking
+from pipeline.lineage import without_password
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
@@ -69,7 +70,7 @@ def locate(section: Tracking, environ: Mapping[str, str]) -> Store:
     elif scheme not in {"http", "https", *PORTS}:
         raise TrackingError(
             f"tracking.uri must start with sqlite:///, http(s):// or {', '.join(f'{name}://' for name in PORTS)},"
-            f" got {public(uri)}; MLflow 3 no longer keeps runs in plain folders"
+            f" got {without_password(uri)}; MLflow 3 no longer keeps runs in plain folders"
         )
     else:
         _check_port(uri)
@@ -106,13 +107,8 @@ def unreachable(uri: str) -> str | None:
             port = parts.port or PORTS[parts.scheme.partition("+")[0]]
             socket.create_connection((parts.hostname or "localhost", port), PATIENCE).close()
     except (OSError, sqlite3.Error, UnicodeError) as error:  # UnicodeError: what cannot be the name of a host
-        return f"MLflow at {public(uri)} cannot be reached: {_reason(error)}"
+        return f"MLflow at {without_password(uri)} cannot be reached: {_reason(error)}"
     return None
-
-
-def public(uri: str) -> str:
-    """The URI, or a text with some in it, without user and password."""
-    return re.sub(r'(?<=://)[^/\s"]*@', "", uri)
 
 
 def _check_port(uri: str) -> None:

@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pipeline.lineage import without_password
 from pipeline.tracking.run import AWAY, REFUSED, SENT
 from pipeline.tracking.sink import RefusedError, Sink, is_passing
 from pipeline.tracking.spool import Record, Spool, State, waiting
-from pipeline.tracking.store import public, unreachable
+from pipeline.tracking.store import unreachable
 
 INTERVAL = 2.0  # seconds from one batch to the next, and from one try to the next
 PATIENCE = 30.0  # seconds that a run which has ended waits for a store that is away
@@ -122,7 +123,7 @@ def _attempt(feed: Feed, last: bool) -> str | None:
     except Exception as error:
         if not is_passing(error):
             raise
-        problem = unreachable(feed.where) or f"MLflow at {public(feed.where)} does not take records now: {_line(error)}"
+        problem = unreachable(feed.where) or f"MLflow at {without_password(feed.where)} does not take records now: {_line(error)}"
     state = replace(feed.sink.state, problem=problem)
     if state != feed.told:
         feed.sink.spool.write_state(state)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import Tracking
+from pipeline.lineage import without_password
 from pipeline.tracking import TrackingError, epoch_metrics, flatten, locate, problem, run_page, start
 from pipeline.tracking.spool import Spool, State, waiting
-from pipeline.tracking.store import public
 
 
 def test_importing_the_package_does_not_import_mlflow() -> None:
@@ -108,7 +108,7 @@ def test_a_host_that_cannot_be_a_name_cannot_be_reached(tmp_path) -> None:
     ],
 )
 def test_passwords_are_not_shown(uri, shown) -> None:
-    assert public(uri) == shown
+    assert without_password(uri) == shown
 
 
 def test_passwords_in_params_are_not_recorded() -> None:
