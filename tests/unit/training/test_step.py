@@ -33,10 +33,10 @@ def assert_close(ours, theirs, **tolerance):
         torch.testing.assert_close(mine, other, **tolerance)
 
 
-def assert_written_step_agrees(keys, train, shape=SHAPE):
+def assert_written_step_agrees(keys, train, shape=SHAPE, dtype=torch.float32, rtol=1e-3, atol=2e-6):
     torch.manual_seed(0)
-    written, oracle = (network_of(keys, shape) for _ in range(2))
-    images, labels = torch.randn(9, *shape), torch.randint(0, 5, (9,))
+    written, oracle = (network_of(keys, shape).to(dtype) for _ in range(2))
+    images, labels = torch.randn(9, *shape, dtype=dtype), torch.randint(0, 5, (9,))
     step = make_step(written, CPU, train)
     assert isinstance(step, WrittenStep)
     for _ in range(2):  # the second time after the first
@@ -44,7 +44,7 @@ def assert_written_step_agrees(keys, train, shape=SHAPE):
         ours = step(images, labels)
         torch.manual_seed(7)  # dropout must drop the same units
         theirs = usual(oracle, images, labels, make_loss(train))
-        assert_close(ours, theirs, rtol=1e-3, atol=2e-6)
+        assert_close(ours, theirs, rtol=rtol, atol=atol)
     assert all(gradient.stride() == parameter.stride() for gradient, parameter in zip(ours[1], written.parameters(), strict=True))
     for mine, other in zip(written.buffers(), oracle.buffers(), strict=True):  # batch norm's running means
         torch.testing.assert_close(mine, other)
@@ -89,7 +89,8 @@ def test_the_written_out_step_gives_autograds_outputs_and_gradients_for_any_arch
         network_of(keys, (channels, 9, 9))
     except ArchitectureError:
         assume(False)
-    assert_written_step_agrees(keys, Train(), (channels, 9, 9))
+    # In double precision: batch norm over a few nearly equal values makes anything of rounding.
+    assert_written_step_agrees(keys, Train(), (channels, 9, 9), torch.float64, rtol=1e-6, atol=1e-9)
 
 
 LOSSES = [
