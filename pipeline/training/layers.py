@@ -20,6 +20,7 @@ aten: Any = torch.ops.aten
 # oneDNN's product, which PyTorch reserves for compiled graphs, takes half the time of MKL's on CPUs that are not
 # Intel's; below this many weights its set-up costs more than it saves, and so does bf16.
 LARGE = 2**15
+TINY = 512  # below this many weights of a convolution the casts of bf16 cost more than it saves
 _onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 
 
@@ -42,7 +43,7 @@ def make_layer(module: nn.Module, half: bool) -> Layer:
         case nn.Linear():
             return HalfLinear(module) if half and module.weight.numel() >= LARGE else Linear(module)
         case nn.Conv2d():
-            return HalfConv(module) if half else Conv(module)
+            return HalfConv(module) if half and module.weight.numel() >= TINY else Conv(module)
         case nn.BatchNorm1d() | nn.BatchNorm2d():
             return BatchNorm(module)
         case nn.MaxPool2d():

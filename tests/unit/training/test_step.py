@@ -137,7 +137,7 @@ def test_a_step_by_autograd_takes_every_loss(loss, output):
 @pytest.mark.parametrize(
     "keys",
     [
-        {"conv": [{"out": 8, "pool": {}}], "dense": [{"out": 16}], "batch_norm": True, "activation": "elu"},
+        {"conv": [{"out": 64, "pool": {}}], "dense": [{"out": 16}], "batch_norm": True, "activation": "elu"},
         {"dense": [{"out": 64}, {"out": 16}], "activation": "elu"},
     ],
     ids=["cnn", "mlp"],
