@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 
 RAW = Path("data/raw")  # verified files, as published
 SEARCH = Path("data/search")  # train and validation arrays: all that training and studies can see
@@ -105,3 +105,14 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Any
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file, on the CPU. Nothing is unpickled."""
     return load_file(path)
+
+
+def pack(tensors: Mapping[str, torch.Tensor], metadata: Any = None) -> bytes:
+    """What :func:`write_tensors` would write."""
+    return save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"json": json.dumps(metadata)})
+
+
+def unpack(content: bytes) -> tuple[dict[str, torch.Tensor], Any]:
+    """The inverse of :func:`pack`: tensors on the CPU, and the plain data beside them. Nothing is unpickled."""
+    end = 8 + int.from_bytes(content[:8], "little")  # the header's length, then the header, as JSON
+    return load(content), json.loads(json.loads(content[8:end])["__metadata__"]["json"])

@@ -15,6 +15,13 @@ import torch
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "mlflow", "dvc")
 WRITTEN_BY_RUNS = ("dvc.lock", "reports")  # they change with every run and say nothing of the code
+ADDRESS = re.compile(r'([\w+.-]*://)([^\s"]*)')
+WEB = ("http://", "https://", "ftp://", "ftps://", "s3://", "gs://")  # there an @ may stand in the path
+WEB_USER = re.compile(r"[^/]*@|[^/@:\[]*:(?!\d+[/?#]).*@")  # a colon that no port follows begins a password, with slashes maybe
+SECRET = re.compile(
+    r'([?&;][\w.-]*(?:user|password|passwd|pwd|token|secret|api_?key|access_?key|credential|signature|\bsig)[\w.-]*=)[^&\s"#;]*',
+    re.IGNORECASE,
+)
 
 
 def git_state(root: Path) -> tuple[str | None, bool]:
@@ -38,8 +45,33 @@ def environment() -> dict[str, str]:
 
 
 def without_password(text: str) -> str:
-    """An address, or a text with some in it, as it may be written down: without user and password."""
-    return re.sub(r'(?<=://)[^/\s"]*@', "", text)
+    """An address, or a text with some in it, as it may be written down: without user, password and the like.
+
+    What stands before the host is left out, what a query says (``?password=…``) becomes ``***``. Where it is not plain how much
+    of an address is the password, too much is left out rather than too little.
+    """
+    return ADDRESS.sub(_without_user, SECRET.sub(r"\1***", text))
+
+
+def _without_user(address: re.Match[str]) -> str:
+    scheme, rest = address.groups()
+    if scheme.lower().endswith(WEB):
+        user = WEB_USER.match(rest)
+        rest = rest[user.end() :] if user else rest
+    elif not rest.startswith("/"):  # of a database: before the last @ is the password, which may hold anything
+        rest = rest.rpartition("@")[2]
+    return scheme + ADDRESS.sub(_without_user, rest)
+
+
+def without_passwords(tree: Any) -> Any:
+    """Plain data, every text in it as it may be written down."""
+    if isinstance(tree, dict):
+        return {key: without_passwords(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [without_passwords(value) for value in tree]
+    if isinstance(tree, tuple):
+        return tuple(without_passwords(value) for value in tree)
+    return without_password(tree) if isinstance(tree, str) else tree
 
 
 def digest(tree: Any) -> str:

@@ -1,4 +1,4 @@
-"""``make ui``: MLflow's user interface over the runs of this project, opened where it shows trainings and their charts."""
+"""MLflow's user interface over the runs of this project, opened where it shows trainings and their charts."""
 
 from __future__ import annotations
 
@@ -9,40 +9,19 @@ import subprocess
 import sys
 import time
 import webbrowser
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import requests
 
-from pipeline import config
-from pipeline.stages import one_line_errors
-from pipeline.tracking import Store, TrackingError, locate, problem
+from pipeline.tracking import Store, TrackingError
 
 HOST, PORT = "127.0.0.1", 5000
 PATIENCE = 90.0  # seconds for the server to answer; usually 4 to 11
 # MLflow's own defaults start twelve processes with 2.7 GB between them, for features of its GenAI half.
 LIGHT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-
-def main() -> None:
-    with one_line_errors():
-        store = locate(config.load().tracking, os.environ)
-        if store.uri.startswith("http"):  # a server runs already
-            if why := problem(store):
-                raise TrackingError(why)
-            show(store)
-            return
-        if store.database is not None and not store.database.exists():
-            raise TrackingError("nothing tracked yet: make repro")
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # whoever ends us, the server goes too
-            signal.signal(number, signal.default_int_handler)
-        with serving(store) as (shown, process):
-            show(shown)
-            print("  Ctrl-C ends it", flush=True)
-            with suppress(KeyboardInterrupt):
-                process.wait()
 
 
 @contextmanager
@@ -57,17 +36,33 @@ def serving(store: Store, port: int = PORT) -> Iterator[tuple[Store, subprocess.
         The server ended, or did not answer in time.
     """
     assert store.artifacts is not None, "a server needs no other server"
-    port = next(candidate for candidate in range(port, 65536) if _is_free(candidate))
+    port = free_port(port)
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port)]
-    command += ["--backend-store-uri", store.uri, "--artifacts-destination", store.artifacts]
-    log = store.root / ".cache" / "mlflow-server.log"
+    command += ["--artifacts-destination", store.artifacts]
+    url = f"http://{HOST}:{port}"
+    environ = {**LIGHT, "MLFLOW_BACKEND_STORE_URI": store.uri}  # everybody sees command lines, and it may hold a password
+    with answering("MLflow", command, f"{url}/health", store.root, environ) as process:
+        yield replace(store, uri=url), process
+
+
+@contextmanager
+def answering(
+    name: str, command: Sequence[str], url: str, root: Path, environ: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server process that answers at ``url``; it and its children end with the block.
+
+    Raises
+    ------
+    TrackingError
+        The server ended, or did not answer in time.
+    """
+    log = root / ".cache" / f"{name.lower()}-server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:
-        process = subprocess.Popen(command, env={**os.environ, **LIGHT}, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(command, env={**os.environ, **environ}, stdout=out, stderr=out, start_new_session=True)
     try:
-        url = f"http://{HOST}:{port}"
-        _await(url, process, log)
-        yield replace(store, uri=url), process
+        _await(name, url, process, log)
+        yield process
     finally:
         _end(process)
 
@@ -97,6 +92,11 @@ def has_display(environ: Mapping[str, str]) -> bool:
     return sys.platform == "darwin" or bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
 
 
+def free_port(port: int) -> int:
+    """The first port from this one on that nobody listens at."""
+    return next(candidate for candidate in range(port, 65536) if _is_free(candidate))
+
+
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -107,15 +107,15 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _await(name: str, url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if requests.get(f"{url}/health", timeout=2).ok:
+            if requests.get(url, timeout=2).ok:
                 return
         except requests.RequestException:
             time.sleep(0.2)
-    raise TrackingError(f"the MLflow server did not start; it wrote why to {log}")
+    raise TrackingError(f"the {name} server did not start; it wrote why to {log}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -128,7 +128,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             return
         except subprocess.TimeoutExpired:
             continue
-
-
-if __name__ == "__main__":
-    main()

@@ -234,22 +234,67 @@ class Tracking:
     """true: stop when the store cannot be reached; false: go on without and say so"""
     system_metrics: bool = False
     """also record CPU, memory and GPU load"""
+    models: Literal["winners", "all"] = "winners"
+    """studies: an MLflow model for the best trial and the finalists, or for all trials; weights are kept of every one"""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Finalists:
+    """The confirmation after a search: the best trials, trained again on seeds that the search has not seen."""
+
+    top: Whole = 5
+    """configurations to confirm; 0: no confirmation"""
+    seeds: Annotated[int, Field(ge=2)] = 5
+    """trainings of each, the same seeds for all, >= 2"""
+
+
+Objective = Literal["accuracy", "loss", "parameters", "multiply_adds", "latency"]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Study:
-    """Defaults of a hyperparameter study."""
+    """A hyperparameter study: what is searched, how, and on what."""
 
     space: Text = "cnn"
     """search space: mlp, cnn, all, or a YAML file"""
     trials: Count = 40
     """trials in total"""
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("accuracy",)
+    """of the validation images accuracy (more) or loss (less); of the network parameters, multiply_adds, latency (less)"""
     sampler: Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "qmc", "random", "grid"] = "tpe"
     """tpe gp cmaes nsga2 nsga3 qmc random grid"""
     pruner: Literal["none", "median", "hyperband", "wilcoxon", "asha"] = "asha"
-    """none median hyperband wilcoxon asha"""
+    """none median hyperband wilcoxon asha; asha pauses a trial at a rung, and goes on with it if it is promoted"""
+    first_rung: Count = 1
+    """asha, hyperband: epochs before the first decision; median: epochs in which no trial is stopped"""
+    reduction: Annotated[int, Field(ge=2)] = 3
+    """asha, hyperband: one in so many goes on at each rung"""
+    finalists: Finalists = Finalists()
+    """the confirmation after the search"""
+    workers: Literal["auto"] | Count = "auto"
+    """processes that train; auto: per_gpu on every GPU, without one a core each (train.threads cores each)"""
+    per_gpu: Literal["auto"] | Count = "auto"
+    """processes on each GPU; auto: as many as memory and utilisation allow"""
+    engine: Literal["local", "ray"] = "local"
+    """local: processes of this machine; ray: a Ray cluster (pip install studyline[ray])"""
+    storage: Text | None = None
+    """Optuna storage, a database URL; null: the variable STUDYLINE_STORAGE, then sqlite:///study.db"""
+    timeout: Text | None = None
+    """start no more trials after this time, e.g. 90m or 2h; null: no limit"""
+    trial_timeout: Annotated[float, Field(gt=0)] = 1800.0
+    """seconds without an epoch after which a trial counts as hanging, > 0"""
     seed: Seed = 0
     """of the sampler and of the trials"""
+
+    @model_validator(mode="after")
+    def _objectives_can_be_searched(self) -> Self:
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError("objectives must each be named once")
+        if not {"accuracy", "loss"} & set(self.objectives):
+            raise ValueError("objectives must name accuracy or loss")
+        if len(self.objectives) > 1 and self.pruner != "none":
+            raise ValueError(f"pruner must be none with several objectives, got {self.pruner}")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

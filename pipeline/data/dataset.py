@@ -6,7 +6,9 @@ validation only; the test split is a plain :class:`Split` that :func:`open_test`
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,21 +96,43 @@ class SearchData:
 
 
 def open_test(folder: Path, log: Path, fingerprint: str, reader: str) -> tuple[Split, int]:
-    """Open the test images, and write down that it was done.
+    """Write down that the test images are opened, and open them.
 
     Parameters
     ----------
-    log : where openings are written down, one line each
+    log : where openings are written down, one line each; one that was not written whole was no opening
     fingerprint : of the data set, so that openings are counted per data set
     reader : who opens it: the id of a run
 
     Returns
     -------
     The test split, and how often the test set of this data set has been opened, this time included.
+
+    Raises
+    ------
+    OSError
+        It cannot be written down, as where the disk is full. Then nothing was written, and the images stay closed.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    mark = json.dumps({"fingerprint": fingerprint})[1:-1].encode()
     line = json.dumps({"fingerprint": fingerprint, "reader": reader, "time": round(time.time())})
-    with log.open("a") as file:
-        file.write(line + "\n")
-    openings = sum(json.loads(line)["fingerprint"] == fingerprint for line in log.read_text().splitlines())
-    return Split.read(folder, "test"), openings
+    return Split.read(folder, "test"), _append(log, line.encode() + b"\n").count(mark)
+
+
+def _append(path: Path, line: bytes) -> bytes:
+    """Add a line, whole or not at all, in the place of what a killed process left of one; the file's content then."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        content = file.readall()
+        whole = content[: content.rfind(b"\n") + 1]
+        file.truncate(len(whole))
+        try:
+            written = 0
+            while written < len(line):
+                written += file.write(line[written:])
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(len(whole))
+            raise
+    return whole + line

@@ -6,7 +6,7 @@ import os
 
 from pipeline import artifacts, config
 from pipeline.data.download import acquire
-from pipeline.stages import one_line_errors
+from pipeline.errors import one_line_errors
 
 
 def main() -> None:

@@ -13,11 +13,11 @@ import torch
 
 from pipeline import artifacts, config, tracking
 from pipeline.data.dataset import SearchData, Split, open_test
+from pipeline.errors import one_line_errors
 from pipeline.evaluation import drawing
 from pipeline.evaluation.assess import Assessment, assess
 from pipeline.evaluation.statistics import Proportion
 from pipeline.models import classifier
-from pipeline.stages import one_line_errors
 from pipeline.training import account
 from pipeline.training.device import choose_device
 from pipeline.verdict import Verdict

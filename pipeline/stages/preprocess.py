@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline import artifacts, config
 from pipeline.data.prepare import prepare
 from pipeline.data.sources import read_published
-from pipeline.stages import one_line_errors
+from pipeline.errors import one_line_errors
 
 
 def main() -> None:

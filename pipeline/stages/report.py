@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipeline import artifacts
+from pipeline.errors import one_line_errors
 from pipeline.report import headline, page
 from pipeline.report.inputs import Inputs
-from pipeline.stages import one_line_errors
 
 
 def main() -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import torch
-
 from pipeline import artifacts, config, tracking
 from pipeline.config import SHAPES_TRAINING
 from pipeline.data.dataset import SearchData
-from pipeline.stages import one_line_errors
+from pipeline.errors import one_line_errors
 from pipeline.training import account
-from pipeline.training.device import choose_device, memory_errors
+from pipeline.training.device import choose_device, memory_errors, use_cpu
 from pipeline.training.display import Display
 from pipeline.training.loop import Training
 
@@ -25,7 +23,7 @@ def main() -> None:
         artifacts.check_writable(artifacts.MODEL)  # not found out after hours
         data = SearchData.read(artifacts.SEARCH)
         store = tracking.locate(params.tracking, os.environ)
-        torch.set_num_threads(params.train.threads)
+        use_cpu(params.train.threads)
         training = Training(params.model, params.train, data, choose_device(params.train.device))
         about = account.before(params, data.info, training.device)
         checkpoint = artifacts.CHECKPOINTS / f"{about['key']}.safetensors"

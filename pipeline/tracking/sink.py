@@ -1,42 +1,27 @@
-"""Records of one queue, written to an MLflow store: the only module that imports mlflow.
+"""Records of one queue, written to an MLflow store.
 
 Every record may arrive twice, after a kill or a lost answer, and changes nothing the second time.
 """
 
 from __future__ import annotations
 
-import fcntl
-import importlib.metadata
-import json
 import math
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import mlflow
-import mlflow.pytorch
 import numpy as np
-import requests
-import sqlalchemy.exc
-from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, RunTag
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
-from mlflow.exceptions import MlflowException, RestException
-from mlflow.models import Model, ModelSignature
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.default_context import DefaultRunContext
-from mlflow.types import Schema, TensorSpec
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH, MAX_TAG_VAL_LENGTH
 
+from pipeline.tracking.client import connect, cut, dataset_input, log_model, logged_model
 from pipeline.tracking.spool import Record, Spool, State
 
 KEY, QUEUE, RESTORED = "studyline.key", "studyline.queue", "restored_from"
 ENDED = ("FINISHED", "FAILED")
-PASSING_CODES = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class Sink:
@@ -95,10 +80,7 @@ class Sink:
             self._finish("KILLED", None)
 
     def _open(self, record: Record) -> None:
-        mlflow.set_tracking_uri(record["uri"])
-        with _one_at_a_time(record["uri"], record["artifacts"]):
-            self._client = MlflowClient(record["uri"])
-            experiment_id = self._experiment(record)
+        self._client, experiment_id = connect(record["uri"], record["artifacts"], record["experiment"])
         self.run = self._find(record, experiment_id)
         if self.run is None:
             tags = {name: value for name, value in record["tags"].items() if name in (KEY, RESTORED)}
@@ -106,7 +88,7 @@ class Sink:
             self.run = self._client.create_run(experiment_id, began, {**tags, QUEUE: record["id"]}, record["name"])
         points = [point for name in self.run.data.metrics for point in self._client.get_metric_history(self._run_id, name)]
         self._seen = {(point.key, point.step): point for point in sorted(points, key=lambda point: point.timestamp)}
-        self.model_uri = self._logged_model()
+        self.model_uri = logged_model(self._client, self.run)
         if record["mode"] == "adopt" and self.model_uri:
             self._judged = self.model_uri.removeprefix("models:/")
         if record["mode"] == "start" or RESTORED in self.run.data.tags:
@@ -117,7 +99,8 @@ class Sink:
         if record["mode"] == "start" and self.run.info.status not in ("RUNNING", *over):
             self._client.update_run(self._run_id, status="RUNNING")
         if record.get("system_metrics") and self._monitor is None:
-            self._monitor = SystemMetricsMonitor(self._run_id, resume_logging=bool(self._seen), tracking_uri=record["uri"])
+            uri = self._client.tracking_uri
+            self._monitor = SystemMetricsMonitor(self._run_id, resume_logging=bool(self._seen), tracking_uri=uri)
             self._monitor.start()
 
     def _find(self, record: Record, experiment_id: str) -> MlflowRun | None:
@@ -144,28 +127,10 @@ class Sink:
         runs = self._client.search_runs([experiment_id], text, max_results=1, order_by=["attributes.start_time DESC"])
         return self._client.get_run(runs[0].info.run_id) if runs else None  # only get_run gives the outputs as well
 
-    def _experiment(self, record: Record) -> str:
-        name = record["experiment"]
-        experiment = self._client.get_experiment_by_name(name)
-        if experiment is None:
-            place = f"{record['artifacts']}/{name}" if record["artifacts"] else None
-            try:
-                return self._client.create_experiment(name, place, EXPERIMENT_TAGS)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
-                    raise
-                return self._experiment(record)
-        if experiment.lifecycle_stage != "active":
-            raise RefusedError(
-                f"the MLflow experiment {name} was deleted; name another in tracking.experiment,"
-                f" or bring it back: mlflow experiments restore -x {experiment.experiment_id}"
-            )
-        return experiment.experiment_id
-
     def _describe(self, record: Record) -> None:
         assert self.run is not None
         known = self.run.data.params
-        params = [Param(name, _cut(value, MAX_PARAM_VAL_LENGTH)) for name, value in record["params"].items() if name not in known]
+        params = [Param(name, cut(value, MAX_PARAM_VAL_LENGTH)) for name, value in record["params"].items() if name not in known]
         for start in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
             self._client.log_batch(self._run_id, params=params[start : start + MAX_PARAMS_TAGS_PER_BATCH])
         tags = dict(record["tags"])
@@ -175,11 +140,11 @@ class Sink:
         if "git_commit" in tags:
             tags["mlflow.source.git.commit"] = tags["git_commit"]
         self._tags(tags)
-        self._client.log_inputs(self._run_id, [_input(item) for item in record["inputs"]])
+        self._client.log_inputs(self._run_id, [dataset_input(item) for item in record["inputs"]])
 
     def _tags(self, tags: dict[str, str]) -> None:
         self._client.log_batch(
-            self._run_id, tags=[RunTag(name, _cut(str(value), MAX_TAG_VAL_LENGTH)) for name, value in tags.items()]
+            self._run_id, tags=[RunTag(name, cut(str(value), MAX_TAG_VAL_LENGTH)) for name, value in tags.items()]
         )
 
     def _metrics(self, records: Sequence[Record], revise: bool = False) -> None:
@@ -203,50 +168,10 @@ class Sink:
             self._client.log_artifact(self._run_id, str(path), folder or None)
 
     def _model(self, folder: Path, example: np.ndarray, epoch: int) -> None:
-        """Record the classifier as an exported program: it needs torch to be loaded, and nothing of ours."""
-        if self.model_uri is not None:
-            return
-        from pipeline.models.classifier import load
-
-        assert self.run is not None
-        mlflow.set_tracking_uri(self._client.tracking_uri)  # a queue sent in between may have set another
-        mlflow.set_experiment(experiment_id=self.run.info.experiment_id)  # where models go, whatever the run's own
-        classifier = load(folder)
-        channels, height, width = classifier.shape
-        info = Model.log(
-            None,
-            mlflow.pytorch,
-            run_id=self._run_id,
-            name="model",
-            step=epoch,
-            pytorch_model=classifier,
-            serialization_format="pt2",
-            signature=ModelSignature(
-                Schema([TensorSpec(np.dtype("uint8"), (-1, channels, height, width))]),
-                Schema([TensorSpec(np.dtype("float32"), (-1, len(classifier.classes)))]),
-            ),
-            input_example=example,
-            # Named, as finding them out costs ten seconds; without "+cpu", which is on no index.
-            pip_requirements=[
-                f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in ("mlflow", "torch", "numpy")
-            ],
-            metadata={"classes": list(classifier.classes), "shape": list(classifier.shape)},
-        )
-        self.model_uri = info.model_uri
-        program = self._client.get_run(self._run_id).data.tags.get("mlflow.source.name", "studyline")
-        self._client.set_logged_model_tags(info.model_id, {"mlflow.source.name": program})
-
-    def _logged_model(self) -> str | None:
-        """The URI of the run's model, if it has one; what a kill left of another is removed."""
-        assert self.run is not None
-        uri = None
-        for output in self.run.outputs.model_outputs if self.run.outputs else []:
-            model = self._client.get_logged_model(output.model_id)
-            if model.status == LoggedModelStatus.READY:
-                uri = model.model_uri
-            else:
-                self._client.delete_logged_model(model.model_id)
-        return uri
+        """Record the classifier; a run has one."""
+        if self.model_uri is None:
+            assert self.run is not None
+            self.model_uri = log_model(self._client, self.run, folder, example, epoch)
 
     def _finish(self, status: str, time: int | None) -> None:
         if self._monitor is not None:
@@ -256,63 +181,7 @@ class Sink:
             self._client.set_terminated(self._run_id, status, time)
 
 
-class RefusedError(Exception):
-    """The store answers, and will not take the run however often we try."""
-
-
-def is_passing(error: BaseException | None) -> bool:
-    """Whether the same request may succeed later: the store is away, locked, full or out of order."""
-    # mlflow wraps what went wrong below it, and has one code, INTERNAL_ERROR, for that and for much that stays wrong.
-    while error is not None:
-        if isinstance(error, RestException) and error.error_code in {"INTERNAL_ERROR", *PASSING_CODES}:
-            return True
-        if isinstance(error, MlflowException) and error.error_code in PASSING_CODES:
-            return True
-        if isinstance(error, requests.RequestException | sqlalchemy.exc.DBAPIError):
-            return True
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-@contextmanager
-def _one_at_a_time(uri: str, artifacts: str | None) -> Iterator[None]:
-    """Alone with an SQLite store; a missing one appears whole, as MLflow leaves a broken one if killed or if two create it."""
-    if not uri.startswith("sqlite:///"):
-        yield
-        return
-    path = Path(uri.removeprefix("sqlite:///"))
-    with path.with_name(f"{path.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-                fresh = Path(folder, path.name)
-                SqlAlchemyStore(f"sqlite:///{fresh}", artifacts).engine.dispose()
-                fresh.replace(path)
-        yield
-
-
-def _input(item: dict[str, Any]) -> DatasetInput:
-    """A reference to data, without the data."""
-    n, *image = item["shape"]
-    spec = {"features": [{"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, *image]}}]}
-    dataset = Dataset(
-        name=f"{item['name']} {item['context']}",  # MLflow takes inputs of one name and digest for one input
-        digest=item["digest"],
-        source_type="local",
-        source=json.dumps({"uri": item["source"]}),
-        schema=json.dumps({"mlflow_tensorspec": spec}),
-        profile=json.dumps({"images": n, "classes": item["n_classes"]}),
-    )
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", item["context"])])
-
-
 def _differs(point: Metric, known: Metric) -> bool:
     """Whether it says something else, and later; a record that arrives again does not."""
     same = point.value == known.value or (math.isnan(point.value) and math.isnan(known.value))
     return not same and point.timestamp > known.timestamp
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -97,6 +97,12 @@ def problem(store: Store) -> str | None:
 
 def unreachable(uri: str) -> str | None:
     """Why the store at a URI of :func:`locate` cannot be used now; None where it answers."""
+    reason = out_of_reach(uri)
+    return reason and f"MLflow at {without_password(uri)} cannot be reached: {reason}"
+
+
+def out_of_reach(uri: str) -> str | None:
+    """What keeps us from a database or server; None where it answers."""
     try:
         if uri.startswith("sqlite:"):
             _try_sqlite(Path(uri.removeprefix("sqlite:///")))
@@ -107,7 +113,7 @@ def unreachable(uri: str) -> str | None:
             port = parts.port or PORTS[parts.scheme.partition("+")[0]]
             socket.create_connection((parts.hostname or "localhost", port), PATIENCE).close()
     except (OSError, sqlite3.Error, UnicodeError) as error:  # UnicodeError: what cannot be the name of a host
-        return f"MLflow at {without_password(uri)} cannot be reached: {_reason(error)}"
+        return _reason(error)
     return None
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.lineage import without_password
+from pipeline.tracking.client import RefusedError, is_passing
 from pipeline.tracking.run import AWAY, REFUSED, SENT
-from pipeline.tracking.sink import RefusedError, Sink, is_passing
+from pipeline.tracking.sink import Sink
 from pipeline.tracking.spool import Record, Spool, State, waiting
 from pipeline.tracking.store import unreachable
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,21 @@ from contextlib import contextmanager
 import torch
 
 from pipeline.config import ConfigError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def use_cpu(threads: int) -> None:
+    """How this process computes on the CPU: with so many threads, and with memory that it keeps.
+
+    glibc gives what a batch has freed back to the system, and the next batch faults it in again, page by page: with maps of a
+    few megabytes that took as long as the arithmetic itself. Where the C library is another one nothing is changed.
+    """
+    torch.set_num_threads(threads)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def choose_device(name: str) -> torch.device:

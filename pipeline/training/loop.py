@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from pipeline import artifacts
@@ -115,12 +113,15 @@ class Training:
             self.best = self._weights()
         return record
 
-    def finish(self) -> Classifier:
-        """The trained classifier, on the CPU, with the weights that ``train.keep`` asks for; after divergence the best."""
+    def kept_weights(self) -> Tensors:
+        """The weights that ``train.keep`` asks for as things stand; after divergence the best."""
         if not self.history:
-            self.classifier.network.load_state_dict(self.first)
-        elif self.kept_epoch == self.best_epoch:
-            self.classifier.network.load_state_dict(self.best)
+            return self.first
+        return self.best if self.kept_epoch == self.best_epoch else self._weights()
+
+    def finish(self) -> Classifier:
+        """The trained classifier, on the CPU, with :meth:`kept_weights`."""
+        self.classifier.network.load_state_dict(self.kept_weights())
         return self.classifier.cpu().eval()
 
     def _train_epoch(self, number: int, generator: torch.Generator, progress: Progress) -> tuple[float, float, float]:
@@ -183,23 +184,33 @@ class Training:
 
     def save(self, path: Path, note: Any = None) -> None:
         """Write all that is needed to continue, whole or not at all, with plain data of the caller's beside it."""
-        groups = {"now": self._weights(), "best": self.best, "first": self.first, "optimizer": self.optimizer.state()}
-        tensors = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
-        artifacts.write_tensors(path, tensors, {"history": [asdict(epoch) for epoch in self.history], "note": note})
+        artifacts.write_tensors(path, *self._state(note))
 
     def restore(self, path: Path) -> Any:
         """Continue from :meth:`save`; returns the caller's data."""
+        return self.load(path.read_bytes())
+
+    def dump(self, note: Any = None) -> bytes:
+        """What :meth:`save` writes, in memory."""
+        return artifacts.pack(*self._state(note))
+
+    def load(self, content: bytes) -> Any:
+        """Continue from :meth:`dump`, or from the content of a file of :meth:`save`; returns the caller's data."""
         groups: dict[str, Tensors] = {"now": {}, "best": {}, "first": {}, "optimizer": {}}
-        for name, value in artifacts.read_tensors(path).items():
+        tensors, metadata = artifacts.unpack(content)
+        for name, value in tensors.items():
             group, _, key = name.partition("/")
             groups[group][key] = value
-        with safe_open(path, "pt") as file:
-            metadata = json.loads(file.metadata()["json"])
         self.classifier.network.load_state_dict(groups["now"])
         self.best, self.first = groups["best"], groups["first"]
         self.history = [Epoch(**epoch) for epoch in metadata["history"]]
         self.optimizer.load(groups["optimizer"])
         return metadata["note"]
+
+    def _state(self, note: Any) -> tuple[Tensors, Any]:
+        groups = {"now": self._weights(), "best": self.best, "first": self.first, "optimizer": self.optimizer.state()}
+        tensors = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
+        return tensors, {"history": [asdict(epoch) for epoch in self.history], "note": note}
 
 
 @contextmanager

@@ -201,7 +201,7 @@ def test_a_part_that_reaches_the_end_needs_no_byte_more(left: bytes, asked: int,
 
 
 def test_a_file_that_somebody_compressed_again_is_accepted(server: Server, tmp_path: Path) -> None:
-    again = gzip.compress(CONTENT, compresslevel=0)
+    again = gzip.compress(CONTENT, compresslevel=0, mtime=0)
     server.answer = lambda handler: handler.send(200, again)
     (fetched,) = obtain(at(server.url), tmp_path, mirror=None)
     assert fetched.path.read_bytes() == again
@@ -216,7 +216,7 @@ def test_a_server_that_declares_the_gzip_as_an_encoding_does_not_change_the_file
 def test_where_only_the_compressed_checksum_is_known_a_recompressed_file_is_refused(server: Server, tmp_path: Path) -> None:
     source = replace(at(server.url), files=(replace(FILE, content_md5=None),))
     assert obtain(source, tmp_path / "a", mirror=None)[0].path.read_bytes() == ZIPPED
-    server.answer = lambda handler: handler.send(200, gzip.compress(CONTENT, compresslevel=0))
+    server.answer = lambda handler: handler.send(200, gzip.compress(CONTENT, compresslevel=0, mtime=0))
     with pytest.raises(DataError, match=f"md5 must be {FILE.md5}, got "):
         obtain(source, tmp_path / "b", mirror=None)
 
@@ -224,10 +224,10 @@ def test_where_only_the_compressed_checksum_is_known_a_recompressed_file_is_refu
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (gzip.compress(b"something else"), f"md5 must be {FILE.content_md5}, got {md5(b'something else')}"),
+        (gzip.compress(b"something else", mtime=0), f"md5 must be {FILE.content_md5}, got {md5(b'something else')}"),
         (b"<html>please log in</html>", r"damaged gzip \(Not a gzipped file"),
         (ZIPPED[:-1], r"truncated gzip, after \d+ bytes of content"),
-        (gzip.compress(CONTENT + bytes(10_000_000)), "holds more than the expected 3000000 bytes"),
+        (gzip.compress(CONTENT + bytes(10_000_000), mtime=0), "holds more than the expected 3000000 bytes"),
         (ZIPPED + bytes(100_000), "sends more than 3065536 bytes"),
     ],
 )

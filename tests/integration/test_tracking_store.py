@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import requests
 
 from pipeline import ui
 from pipeline.config import ConvBlock, Model, Pool, Tracking
@@ -442,27 +440,3 @@ def test_what_a_lost_store_never_got_stays_on_disk(tmp_path) -> None:
     assert spool.read_state().problem == f"MLflow at {uri} cannot be reached: connection refused"
     assert waiting(tmp_path) == [spool]
     assert send_left_over(tmp_path) == 1
-
-
-def test_the_interface_over_nothing_says_what_to_do(tmp_path) -> None:
-    (tmp_path / "params.yaml").write_text("tracking: {}")
-    environ = {name: value for name, value in os.environ.items() if name not in ("DVC_ROOT", "MLFLOW_TRACKING_URI")}
-    ended = subprocess.run([sys.executable, "-m", "pipeline.ui"], cwd=tmp_path, env=environ, capture_output=True, text=True)
-    assert (ended.returncode, ended.stderr) == (1, "error: nothing tracked yet: make repro\n")
-
-
-def test_the_user_interface_takes_its_server_with_it_when_it_is_ended(tmp_path) -> None:
-    (tmp_path / "params.yaml").write_text("")
-    mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_experiments()
-    away = ("DVC_ROOT", "MLFLOW_TRACKING_URI", "DISPLAY", "WAYLAND_DISPLAY")
-    environ = {name: value for name, value in os.environ.items() if name not in away}
-    command = [sys.executable, "-m", "pipeline.ui"]
-    with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(4)]
-        address = lines[1].split()[-1].split("/#")[0]
-        assert requests.get(f"{address}/health", timeout=10).ok
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-    with pytest.raises(requests.ConnectionError):
-        requests.get(f"{address}/health", timeout=10)

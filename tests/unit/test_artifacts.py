@@ -1,6 +1,7 @@
 import os
 
 import pytest
+import torch
 
 from pipeline import artifacts
 
@@ -42,3 +43,14 @@ def test_only_the_last_written_files_are_kept(tmp_path):
         os.utime(tmp_path / name, (age, age))
     artifacts.keep_newest(tmp_path, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c"]
+
+
+def test_packed_tensors_are_those_of_a_file_with_their_plain_data(tmp_path):
+    tensors = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.ones(2, dtype=torch.int64)}
+    content = artifacts.pack(tensors, {"x": [1, "ü"]})
+    artifacts.write_tensors(tmp_path / "t.safetensors", tensors, {"x": [1, "ü"]})
+    assert content == (tmp_path / "t.safetensors").read_bytes()
+    found, metadata = artifacts.unpack(content)
+    assert metadata == {"x": [1, "ü"]}
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import Tracking
-from pipeline.lineage import without_password
+from pipeline.lineage import without_password, without_passwords
 from pipeline.tracking import TrackingError, epoch_metrics, flatten, locate, problem, run_page, start
 from pipeline.tracking.spool import Spool, State, waiting
 
@@ -104,11 +104,29 @@ def test_a_host_that_cannot_be_a_name_cannot_be_reached(tmp_path) -> None:
     [
         ("postgresql://me:secret@host/db", "postgresql://host/db"),
         ("postgresql://me:sec@ret@host/db", "postgresql://host/db"),
+        ("postgresql://me:se/cr@et@host/db", "postgresql://host/db"),
+        ("mysql+pymysql://me:se?cr#et@host/db", "mysql+pymysql://host/db"),
+        ("https://me:se/cret@host/x", "https://host/x"),
+        (
+            "postgresql://host/db?user=me&password=sec@ret&sslmode=require",
+            "postgresql://host/db?user=***&password=***&sslmode=require",
+        ),
+        ("postgresql://me:secret@host/db?sslpassword=secret", "postgresql://host/db?sslpassword=***"),
+        ("https://host/data.zip?X-Amz-Signature=secret&token=secret", "https://host/data.zip?X-Amz-Signature=***&token=***"),
+        ("at 'https://me:secret@a', https://me:secret@b,mysql://me:secret@c", "at 'https://a', https://b,mysql://c"),
         ("https://host/a@b", "https://host/a@b"),
+        ("https://host:8080/a@b?x=1", "https://host:8080/a@b?x=1"),
+        ("http://[::1]:5000/a@b", "http://[::1]:5000/a@b"),
+        ("sqlite:////home/me@work/study.db", "sqlite:////home/me@work/study.db"),
     ],
 )
 def test_passwords_are_not_shown(uri, shown) -> None:
     assert without_password(uri) == shown
+
+
+def test_passwords_are_left_out_of_all_plain_data() -> None:
+    tree = {"a": ["mysql://me:secret@b"], "c": ({"d": "mysql://me:secret@e"}, 1), "f": None}
+    assert without_passwords(tree) == {"a": ["mysql://b"], "c": ({"d": "mysql://e"}, 1), "f": None}
 
 
 def test_passwords_in_params_are_not_recorded() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config import ConfigError
 from pipeline.data import DataError
-from pipeline.stages import one_line_errors
+from pipeline.errors import one_line_errors
 
 
 @pytest.mark.parametrize(

@@ -183,3 +183,21 @@ def test_the_kept_epoch_is_told_as_it_is(tiny_data, keep):
     assert training.kept_epoch == {"best": training.best_epoch, "last": 6}[keep]
     training.finish()
     assert training._validate()[0] == training.history[training.kept_epoch - 1].validation_loss
+
+
+def test_a_dump_is_the_content_of_the_file_and_either_can_be_loaded(tiny_data, tmp_path):
+    training = run(Training(CNN, TRAIN, tiny_data, CPU), stop_after=2)
+    training.save(tmp_path / "c.safetensors", note=[1, None])
+    assert (tmp_path / "c.safetensors").read_bytes() == training.dump([1, None])
+    continued = Training(CNN, TRAIN, tiny_data, CPU)
+    assert continued.load(training.dump([1, None])) == [1, None]
+    assert history(run(continued)) == history(run(training))
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_weights_kept_so_far_are_those_that_finish_gives_and_looking_at_them_changes_nothing(tiny_data, keep):
+    train = replace(TRAIN, epochs=6, lr=0.1, keep=keep)
+    training, other = (run(Training(MLP, train, tiny_data, CPU), stop_after=3) for _ in range(2))
+    kept = training.kept_weights()
+    assert all(torch.equal(value, kept[name]) for name, value in other.finish().network.state_dict().items())
+    assert history(run(training)) == history(run(Training(MLP, train, tiny_data, CPU)))
