@@ -1,0 +1,1 @@
+"""Searching and comparing: studies over the trainings of ``pipeline``."""

@@ -1,0 +1,181 @@
+"""The top of the page: what won, how far the number can be trusted, and what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.lineage import without_password
+from pipeline.report import formats
+from pipeline.report.headline import Key, strip
+from study.history import History, Run
+from study.report.cost import Cost
+from study.report.facts import Facts, Range
+from study.report.findings import Findings
+from study.view import architecture
+
+
+def view(findings: Findings, now: int) -> dict[str, Any]:
+    """All that the template of the headline needs; ``now`` in milliseconds since 1970."""
+    facts = findings.facts
+    run, shown = leader(facts)
+    name = facts.history.spec.name
+    number = None if shown is None else f"{100 * shown.value:.{formats.digits_for(facts.images)}f}"
+    return {
+        "name": name,
+        "page_title": f"{name}: {number} % – studyline" if number else f"{name} – studyline",
+        "date": datetime.fromtimestamp(now / 1000, UTC).strftime("%-d %b %Y, %H:%M UTC"),
+        "datetime": datetime.fromtimestamp(now / 1000, UTC).isoformat(),
+        "finished": facts.finished,
+        "number": number,
+        "value": None if shown is None else shown.value,
+        "title": _title(facts, run),
+        "strip": strip(_intervals(facts, shown)) if shown else None,
+        "lede": lede(findings, run, shown),
+        "figures": keys(findings, run),
+    }
+
+
+def leader(facts: Facts) -> tuple[Run | None, Range | None]:
+    """The winner with the interval over its fresh seeds; before there is one, the best complete trial with its own."""
+    told = facts.history.winner
+    if told is not None:
+        run = facts.history.runs[str(told["trial"])]
+        finals = [final.accuracy for final in facts.history.finals if final.trial == run.trial and final.state == "COMPLETE"]
+        accuracies = [value for value in finals if value is not None]
+        return (run, facts.range(accuracies)) if accuracies else (run, None)
+    if facts.best is not None:
+        return facts.best, facts.range([facts.best.accuracy or 0.0])
+    return None, None
+
+
+def _title(facts: Facts, run: Run | None) -> str:
+    if run is None:
+        return "No trial is complete" + ("" if facts.finished else " yet")
+    if facts.history.winner is not None:
+        return f"validation accuracy of the winner, trial {run.trial}"
+    return f"validation accuracy of the best trial{'' if facts.finished else ' so far'}, trial {run.trial}"
+
+
+def _intervals(facts: Facts, shown: Range) -> dict[str, Mapping[str, Any]]:
+    rows: dict[str, Mapping[str, Any]] = {
+        "Validation": {"n": facts.images, "value": shown.value, "low": shown.low, "high": shown.high}
+    }
+    told = facts.tested
+    if told:
+        rows["Test"] = test_range(told)
+        if told["n"] > 1:  # above it is the interval over seeds
+            rows["Test images"] = {name: told["first"][name] for name in ("n", "value", "low", "high")}
+    return rows
+
+
+def test_range(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the test accuracy the mean with its t interval within [0, 1]; of one training its Wilson interval."""
+    if told["n"] > 1 and told["low"] is not None:
+        return {"n": told["images"], "value": told["mean"], "low": max(told["low"], 0.0), "high": min(told["high"], 1.0)}
+    return {"n": told["images"], **{name: told["first"][name] for name in ("value", "low", "high")}}
+
+
+def lede(findings: Findings, run: Run | None, shown: Range | None) -> str:
+    """What was searched, how long, and what came of it, in a few sentences."""
+    facts, told = findings.facts, findings.facts.history
+    dataset, study = told.lineage["dataset"]["name"], told.spec.study
+    sentences = []
+    if run is not None and shown is not None:
+        digits = formats.digits_for(facts.images)
+        low, high = (formats.percent(value, digits) for value in (shown.low, shown.high))
+        what = (
+            f"t interval over {shown.n} fresh seeds"
+            if shown.kind == "t"
+            else f"Wilson, one training, {shown.n:,} validation images"
+        )
+        sentences.append(f"95{formats.NARROW}% interval {low} to {high} ({what}).")
+        if told.winner is None:
+            sentences.append("It was picked as the best of many, which flatters it.")
+        elif (rivals := len(told.winner["finalists"])) > 1:
+            sentences.append(
+                f"It was chosen among {rivals} finalists by trainings judged on these same validation images, which flatters it "
+                "a little: test is the unbiased figure."
+            )
+        sentences.append(f"Its network: {architecture(run)}, {run.parameters:,} parameters.")
+    if facts.tested:
+        sentences += _test_sentences(facts.tested)
+    elif told.winner is not None:
+        sentences.append("Test is not read for this winner yet.")
+    wanted = f" of {study.trials}" if not facts.finished and study.trials > len(told.trials) else ""
+    sentences.append(
+        f"{len(told.trials):,}{wanted} trials of the space {told.spec.space} on {dataset} "
+        f"in {formats.duration(findings.cost.seconds)}, {study.sampler} with pruner {study.pruner}."
+    )
+    if why := last_reason(facts):
+        sentences.append(formats.sentence(f"The last session ended: {why}"))
+    if not facts.finished:
+        sentences.append("The study is not finished: all below is as of now.")
+    return " ".join(sentences)
+
+
+def _test_sentences(tested: Mapping[str, Any]) -> list[str]:
+    """What test says, and by how much the sample of test images may be off, which the interval over seeds leaves out."""
+    found = [formats.sentence(str(tested["summary"]))]
+    if tested["n"] > 1:
+        digits = formats.digits_for(tested["images"])
+        low, high = (formats.percent(tested["first"][name], digits) for name in ("low", "high"))
+        found.append(
+            f"That t interval over seeds leaves out that the test images are a sample: the Wilson interval of the first training "
+            f"over them is {low} to {high}."
+        )
+    return found
+
+
+def last_reason(facts: Facts) -> str | None:
+    """Why the last session ended, where it ended before all that was asked for was done."""
+    last = facts.history.sessions[-1] if facts.history.sessions else {}
+    reason = last.get("reason") if last.get("kind") == "closed" else None
+    return without_password(reason) if reason else None
+
+
+def keys(findings: Findings, run: Run | None) -> list[Key]:
+    """The figures below the headline."""
+    history = findings.facts.history
+    parameters = run.parameters if run else None
+    return [
+        Key("Trials", len(history.trials), f"{len(history.trials):,}", _ended(history)),
+        *_test(findings.facts),
+        Key("Parameters", parameters, formats.short(parameters), "of that network"),
+        *_spent(findings.cost),
+        Key("Finalists", len(history.finals), f"{len(history.finals)}", "trainings on fresh seeds"),
+    ]
+
+
+def _ended(history: History) -> str:
+    complete, stopped, failed = (history.count(state) for state in ("COMPLETE", "PRUNED", "FAIL"))
+    others = len(history.trials) - complete - stopped - failed
+    return f"{complete} complete, {stopped} stopped early, {failed} failed" + (f", {others} not ended" if others else "")
+
+
+def _spent(told: Cost) -> list[Key]:
+    """Time, and how it was used."""
+    seconds = sum(told.device.values())
+    searched = seconds - told.device.get("finalists", 0.0)
+    part = formats.percent(told.saved / (told.saved + searched), 0) if searched else ""
+    saved = f"{part} of what all trials would take" if searched else "no epochs yet"
+    busy, there = (sum(values) for values in zip(*told.slots.values(), strict=True)) if told.slots else (0.0, 0.0)
+    share = busy / there if there else None
+    return [
+        Key("Device time", seconds, formats.duration(seconds), f"on {formats.plural(len(told.slots), 'slot') or 'no slot'}"),
+        Key("Saved by stopping", told.saved, formats.duration(told.saved), saved),
+        Key("Trials per hour", told.trials_per_hour, formats.short(told.trials_per_hour), "while searching"),
+        Key("Utilisation", share, formats.percent(share, 0), "of the slots' time"),
+    ]
+
+
+def _test(facts: Facts) -> list[Key]:
+    tested = facts.tested
+    if tested is None:
+        return (
+            [] if facts.history.winner is None else [Key("Test accuracy", None, formats.NOTHING, "not read for this winner yet")]
+        )
+    often = "once" if tested["openings"] == 1 else f"{tested['openings']} times"
+    text = formats.percent(tested["mean"], formats.digits_for(tested["images"]))
+    return [Key("Test accuracy", tested["mean"], text, f"{tested['images']:,} images, opened {often}")]

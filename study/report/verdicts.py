@@ -1,0 +1,253 @@
+"""Verdicts on what a study found: what won, by how much, and whether it is real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.evaluation import course
+from pipeline.evaluation.statistics import Proportion, difference
+from pipeline.report import formats
+from pipeline.verdict import Verdict
+from study.confirmation import excluded
+from study.history import Run
+from study.report import search_verdicts
+from study.report.facts import Facts
+from study.report.findings import Findings
+
+TOP = 5  # of the best trials: those that over-fitting is looked for in
+GAP = 0.02  # of train accuracy over validation accuracy
+Rule = Callable[[Findings], Verdict | None]
+
+
+def judge(findings: Findings) -> list[Verdict]:
+    """All verdicts that apply, worst first."""
+    rules: Sequence[Rule] = (
+        winner, left_out, optimism, tested, noise, over_fitted, rising,
+        *search_verdicts.RULES,
+    )  # fmt: skip
+    found = [verdict for rule in rules if (verdict := rule(findings))]
+    return sorted(found, key=lambda verdict: ("bad", "warn", "good", "info").index(verdict.level))
+
+
+def winner(findings: Findings) -> Verdict | None:
+    """Good where one finalist is told apart from all others; info where several tie; a warning where nothing is confirmed.
+
+    Ties are those of the confirmation: Holm-corrected p of the paired difference to the leader at least 0.05; a finalist that
+    could not win, as trainings of it failed, is not counted as beaten. Before it, all
+    there is of a configuration is one training, and its Wilson interval over the validation images: trials inside the best one's
+    interval are not told apart from it. The interval leaves out what another seed would change, so there are more of them rather
+    than fewer.
+    """
+    facts = findings.facts
+    told, best = facts.history.winner, facts.best
+    if told is None:
+        return _leader(facts, best) if best else None
+    items = told["finalists"]
+    text = formats.sentence(told["summary"])
+    others = [item for item in items if item["trial"] != told["trial"] and not _out(item, told)]
+    if len(items) == 1:
+        return Verdict("info", f"Trial {told['trial']} was the only finalist", text, "Raise study.finalists.top to compare.")
+    if not others:
+        return Verdict("info", f"No other finalist could be compared with trial {told['trial']}", text, "See the failures below.")
+    if len(told["ties"]) > 1:
+        evidence = f"{text} {_differences(facts, others)}"
+        remedy = "Take the winner for its size; to tell them apart raise study.finalists.seeds."
+        return Verdict("info", f"{len(told['ties'])} finalists cannot be told apart; the smallest was chosen", evidence, remedy)
+    which = "every other finalist" + ("" if len(others) == len(items) - 1 else " that could win")
+    return Verdict("good", f"Trial {told['trial']} is better than {which}", f"{text} {_differences(facts, others)}")
+
+
+def left_out(findings: Findings) -> Verdict | None:
+    """Warns where a finalist that was excluded for trainings that failed has a better mean than the winner over the rest."""
+    facts, told = findings.facts, findings.facts.history.winner
+    if told is None:
+        return None
+    sign, images = facts.quality.sign, facts.images
+    won = next(item for item in told["finalists"] if item["trial"] == told["trial"])
+    out = [item for item in told["finalists"] if _out(item, told) and item["mean"] is not None]
+    better = [item for item in out if sign * (item["mean"] - won["mean"]) > 0]
+    if not better:
+        return None
+    means = ", ".join(
+        f"trial {item['trial']} {facts.quality.text(item['mean'], images)} over {formats.plural(item['n'], 'seed')} "
+        f"({item['failures']} of {len(item['values'])} failed)"
+        for item in better
+    )
+    evidence = f"Mean of the winner, trial {won['trial']}: {facts.quality.text(won['mean'], images)}; {means}."
+    remedy = "See the failures below; where it was the machine and not the configuration, run the study again (--new)."
+    return Verdict("warn", "A finalist left out for failed trainings did better in the others than the winner", evidence, remedy)
+
+
+def _out(item: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
+    """Whether a finalist could not win; :func:`study.confirmation.excluded`."""
+    won = next(other for other in told["finalists"] if other["trial"] == told["trial"])
+    return excluded(item, won["failures"])
+
+
+def _leader(facts: Facts, best: Run) -> Verdict:
+    accuracies = [run.accuracy or 0.0 for run in facts.complete if run.group != best.group]
+    share = facts.proportion(best.accuracy or 0.0)
+    alike = sum(value >= share.low for value in accuracies)
+    evidence = f"Validation accuracy {share}."
+    if accuracies:
+        evidence += f" Of {len(accuracies)} other complete trials {alike} lie inside that interval."
+    if not facts.history.spec.study.finalists.top:
+        remedy = "Set study.finalists.top and run the study again: the best are then trained on fresh seeds."
+    else:
+        remedy = "" if facts.finished else f"Finish the study: study run --name {facts.history.spec.name}"
+    title = f"Trial {best.trial} leads, on one training that nothing has confirmed"
+    return Verdict("warn" if facts.finished else "info", title, evidence, remedy)
+
+
+def _differences(facts: Facts, others: Sequence[Mapping[str, Any]]) -> str:
+    """The smallest distance to the leader, with its interval."""
+    apart = [item for item in others if item["difference"] and item["p_holm"] is not None]
+    if not apart:
+        return ""
+    near = min(apart, key=lambda item: abs(item["difference"]["value"]))
+    value, low, high = (points(near["difference"][key], facts).removesuffix(" points") for key in ("value", "low", "high"))
+    unit = " points" if facts.quality.name == "accuracy" else ""
+    return (
+        f"Nearest to the leader, trial {facts.history.winner['leader']}, is trial {near['trial']}: "  # type: ignore[index]
+        f"{value}{unit} ({low} to {high}, paired over {near['n']} seeds, Holm-corrected p = {near['p_holm']:.2g})."
+    )
+
+
+def points(value: float, facts: Facts) -> str:
+    """A difference of two values: in percentage points, or as a loss."""
+    return (f"{100 * value:+.2f} points" if facts.quality.name == "accuracy" else f"{value:+.4f}").replace("-", "\u2212")
+
+
+def signed(share: float) -> str:
+    """A difference of shares in percentage points: ``+1.20``."""
+    return f"{100 * share:+.2f}".replace("-", "\u2212")
+
+
+def optimism(findings: Findings) -> Verdict | None:
+    """How far the search's best value was luck: it minus the mean of the same configuration over fresh seeds.
+
+    The best of many noisy values is picked partly for its noise. A warning where the promised value lies above the 95 % interval
+    of that mean and at least one validation image above the mean: then the single best trial must not be quoted. Good otherwise.
+    """
+    facts, told = findings.facts, findings.facts.history.winner
+    if told is None:
+        return None
+    sign = facts.quality.sign
+    known = [item for item in told["finalists"] if item["optimism"] is not None and item["low"] is not None]
+    if not known:
+        return None
+    top = max(known, key=lambda item: sign * item["search_value"])
+    edge = top["high"] if sign > 0 else top["low"]
+    low, high = top["low"], top["high"] if sign < 0 else min(top["high"], 1.0)
+    step = 1 / facts.images if sign > 0 else 0.0
+    evidence = (
+        f"The search's best value was {facts.quality.text(top['search_value'], facts.images)} (trial {top['trial']}); over "
+        f"{top['n']} fresh seeds the same configuration has {facts.quality.text(top['mean'], facts.images)} on average "
+        f"({facts.quality.text(low, facts.images)} to {facts.quality.text(high, facts.images)}). "
+        f"Mean optimism of all finalists {points(told['mean_optimism'], facts)}."
+    )
+    if sign * (top["search_value"] - edge) > 0 and top["optimism"] > step:
+        remedy = "Quote the mean over fresh seeds, not the best trial."
+        return Verdict("warn", "The search's best value was partly luck", evidence, remedy)
+    return Verdict("good", "The search's best value holds on fresh seeds", evidence)
+
+
+def tested(findings: Findings) -> Verdict | None:
+    """Warns where test was opened more than once for these data: a number that was chosen by is no longer fresh.
+
+    Otherwise compares the winner's first training on test with the same on validation: a gap whose 95 % interval leaves out 0
+    (Newcombe's, independent images) and is a loss is a warning, as the search may have fitted the validation images.
+    """
+    facts, told = findings.facts, findings.facts.tested
+    run = facts.history.runs.get(told["runs"][0]) if told else None
+    if told is None or run is None or run.accuracy is None:
+        return None
+    first = told["first"]
+    test, validation = Proportion.of(first["successes"], first["n"]), facts.proportion(run.accuracy)
+    gap = difference(test, validation)
+    evidence = (
+        f"Run {run.key}: test {formats.percent(test.value)} (n = {test.n:,}), validation {formats.percent(validation.value)} "
+        f"(n = {validation.n:,}); difference {signed(gap.value)} points ({signed(gap.low)} to {signed(gap.high)})."
+    )
+    if gap.high < 0:
+        remedy = "Hold out more validation images (data.validation), or search with fewer trials."
+        return Verdict("warn", "Test is worse than validation promised", evidence, remedy)
+    if told["openings"] > 1:
+        evidence += f" The test images of these data have been opened {told['openings']} times."
+        return Verdict("info", "Test agrees with validation, but was read before", evidence, "Do not choose by test results.")
+    return Verdict("good", "Test agrees with validation", evidence)
+
+
+def noise(findings: Findings) -> Verdict | None:
+    """Sets the lead of the best configuration in the search against what another seed changes.
+
+    The spread of one training between seeds is pooled over configurations that were trained completely at least twice, finalists
+    included. Two trainings of equal configurations differ by more than its double in one case of six (2 / sqrt 2 deviations): a
+    lead below that is info, as such a lead is no reason to prefer one.
+    """
+    facts = findings.facts
+    families: dict[str, list[float]] = {}
+    for run in (*facts.complete, *facts.history.finals):
+        if run.state == "COMPLETE" and (value := facts.quality.of(run)) is not None:
+            families.setdefault(f"{run.phase} {run.group}", []).append(value)
+    repeated = [np.array(values) for values in families.values() if len(values) > 1]
+    groups = [group for group in facts.groups if group.complete]
+    if not repeated or len(groups) < 2:
+        return None
+    freedom = sum(len(values) - 1 for values in repeated)
+    spread = float(np.sqrt(sum(((values - values.mean()) ** 2).sum() for values in repeated) / freedom))
+    lead = facts.quality.sign * (groups[0].value - groups[1].value)
+    if lead >= 2 * spread:
+        return None
+    first, second = (group.first.trial for group in groups[:2])
+    evidence = (
+        f"In the search trial {first} led trial {second} by {points(lead, facts).lstrip('+')}; another seed moves one training "
+        f"by {points(spread, facts).lstrip('+')} (standard deviation, from {formats.plural(freedom + len(repeated), 'training')} "
+        f"of {formats.plural(len(repeated), 'configuration')})."
+    )
+    return Verdict("info", "The lead in the search is smaller than the noise between seeds", evidence)
+
+
+def over_fitted(findings: Findings) -> Verdict | None:
+    """Warns where the best trials know their training images clearly better than the validation images.
+
+    Median gap of the five best at the epoch kept above 2 points, and of the best one more than chance allows (95 % interval of
+    the difference leaves out 0). Dropout and augmentation lower the training accuracy, so a gap in spite of them is real.
+    """
+    facts = findings.facts
+    best = sorted(facts.complete, key=lambda run: -facts.quality.sign * (facts.quality.of(run) or 0.0))[:TOP]
+    kept = [run.best for run in best if run.best]
+    if not kept:
+        return None
+    median = float(np.median([epoch["train_accuracy"] - epoch["validation_accuracy"] for epoch in kept]))
+    n = sum(facts.history.lineage["dataset"]["counts"]["train"])
+    train = Proportion.of(round(kept[0]["train_accuracy"] * n), n)
+    gap = difference(train, facts.proportion(kept[0]["validation_accuracy"]))
+    if median <= GAP or gap.low <= 0:
+        return None
+    evidence = (
+        f"Median train minus validation accuracy of the {len(kept)} best trials: {100 * median:.1f} points; of the best one "
+        f"{100 * gap.value:.1f} ({100 * gap.low:.1f} to {100 * gap.high:.1f})."
+    )
+    remedy = "Search over train.augment, model.dropout and train.weight_decay, or bring more images."
+    return Verdict("warn", "The best trials over-fit", evidence, remedy)
+
+
+def rising(findings: Findings) -> Verdict | None:
+    """Passes on what the course of the best trial says of its end: still falling is a warning, its best epoch the last is info.
+
+    The rule is that of a single training, :func:`pipeline.evaluation.course.unfinished`.
+    """
+    run = findings.facts.best
+    if run is None:
+        return None
+    early = len(run.epochs) < run.config["train"]["epochs"]
+    told = course.unfinished(pd.DataFrame(run.epochs), {"stopped_early": early, "state": "finished"})
+    if told is None:
+        return None
+    title = "The best trial was still improving" if told.level == "warn" else "The best trial's best epoch is its last"
+    return Verdict(told.level, f"{title}", f"Trial {run.trial}: {told.evidence}", "Raise train.epochs in another study (--new).")

@@ -1,0 +1,307 @@
+"""A search space: suggest a point, configure a training with it, and the way back."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path as File
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.config import ConfigError, Params, parse, to_tree
+from study.space.checks import check
+from study.space.keys import SpaceError, get, problem, put, to_text
+from study.space.nodes import (
+    Choice,
+    Node,
+    Path,
+    Range,
+    Repeat,
+    fraction_of,
+    invert_all,
+    point_of,
+    position,
+    same,
+    size_of,
+    value_at,
+)
+from study.space.reading import build, resolve
+from study.space.structure import Condition, certain, conditions, distribution_of, paths_of, searched
+
+FOLDER = File(__file__).parents[1] / "spaces"
+SHIPPED = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+EDGE = 0.02  # of the width of a range
+GRID = 3  # values of a range on the grid
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a study varies.
+
+    name : as it was asked for; tree : description and parameters, plain data as the ledger keeps it
+    """
+
+    name: str
+    tree: dict[str, Any]
+
+    @classmethod
+    def load(cls, name_or_path: str) -> Space:
+        """A shipped space by name, or a YAML file.
+
+        Raises
+        ------
+        SpaceError
+            There is no such space, or it breaks a rule.
+        """
+        return cls.of(name_or_path, _read(name_or_path, ()))
+
+    @classmethod
+    def of(cls, name: str, tree: Mapping[str, Any]) -> Space:
+        """A space from the tree that the ledger keeps. Raises SpaceError where its structure breaks a rule."""
+        space = cls(name, dict(tree))
+        try:
+            if not space.nodes:
+                raise SpaceError("parameters: must name one key at least")
+        except SpaceError as error:
+            raise SpaceError(f"space {name}: {error}") from None
+        return space
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        return build(self.tree["parameters"])
+
+    @cached_property
+    def paths(self) -> frozenset[str]:
+        """Keys that the space may set, at their outermost: ``{"train.lr", "model.dense"}``."""
+        return frozenset(to_text(path) for node in self.nodes for path in paths_of(node))
+
+    @cached_property
+    def parameters(self) -> dict[str, BaseDistribution]:
+        """Every parameter that can be active, by name; each name has one distribution."""
+        return {node.name: distribution_of(node) for node in searched(self.nodes)}
+
+    @cached_property
+    def always(self) -> dict[str, BaseDistribution]:
+        """The parameters that every point has, those of one value left out."""
+        names = certain(self.nodes)
+        return {name: one for name, one in self.parameters.items() if name in names and not one.single()}
+
+    @cached_property
+    def together(self) -> list[dict[str, BaseDistribution]]:
+        """All parameters, those that are active at the same points together; those of one value left out."""
+        needed: dict[str, set[Condition]] = {}
+        for name, condition in conditions(self.nodes, ()):
+            needed.setdefault(name, set()).add(condition)
+        groups: dict[frozenset[Condition], dict[str, BaseDistribution]] = {frozenset({()}): self.always}
+        for name, distribution in self.parameters.items():
+            if name not in certain(self.nodes) and not distribution.single():
+                groups.setdefault(frozenset(needed[name]), {})[name] = distribution
+        return [group for group in groups.values() if group]
+
+    def suggest(self, trial: optuna.trial.Trial) -> dict[str, Any]:
+        """Ask a trial for every active parameter; returns them by name."""
+
+        def ask(name: str, distribution: BaseDistribution) -> Any:
+            match distribution:
+                case CategoricalDistribution():
+                    return trial.suggest_categorical(name, distribution.choices)
+                case IntDistribution(low=low, high=high, step=step, log=log):
+                    return trial.suggest_int(name, low, high, step=step, log=log)
+                case FloatDistribution(low=low, high=high, step=step, log=log):
+                    return trial.suggest_float(name, low, high, step=step, log=log)
+
+        for node in self.nodes:
+            node.walk(ask, _nowhere)
+        return dict(trial.params)
+
+    def distributions(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+        """The distributions of the active parameters.
+
+        Raises
+        ------
+        SpaceError
+            A parameter is missing, is not active, or lies outside its range.
+        """
+        found: dict[str, BaseDistribution] = {}
+
+        def ask(name: str, distribution: BaseDistribution) -> Any:
+            found[name] = distribution
+            return _value(name, distribution, params)
+
+        for node in self.nodes:
+            node.walk(ask, _nowhere)
+        if extra := params.keys() - found.keys():
+            raise SpaceError(f"space {self.name}: {', '.join(sorted(extra))}: not active at this point")
+        return found
+
+    def configure(self, base: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration at a point.
+
+        Keys of options that were not chosen stay as in ``base``; but where a choice rules out what stands there (momentum with
+        adam), that key takes its neutral value.
+
+        base : a complete tree of Params, or of its sections model and train
+        params : by name, as :meth:`suggest` returns them
+
+        Raises
+        ------
+        SpaceError
+            The parameters are no point of this space.
+        """
+        tree = copy.deepcopy(dict(base))
+        written: set[Path] = set()
+
+        def write(path: Path, value: Any) -> None:
+            written.add(path)
+            put(tree, path, copy.deepcopy(value))
+
+        for node in self.nodes:
+            node.walk(lambda name, distribution: _value(name, distribution, params), write)
+        _reset_what_is_ruled_out(tree, written)
+        return tree
+
+    def params_of(self, tree: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The inverse of :meth:`configure`: the point that gives this configuration, None if it lies outside the space.
+
+        Keys that the space does not set are not looked at.
+        """
+        try:
+            complete = to_tree(parse({name: tree[name] for name in ("model", "train") if name in tree}))
+        except ConfigError:
+            return None
+        for params in invert_all(self.nodes, lambda path: get(complete, path)):
+            try:
+                made = to_tree(parse(self.configure(complete, params)))
+            except ConfigError:
+                continue
+            if all(same(made[name], complete[name]) for name in ("model", "train")):
+                return params
+        return None
+
+    def edges(self, params: Mapping[str, Any]) -> dict[str, str]:
+        """Parameters at an end of their range, where a wider range might do better: ``{"train.lr": "low"}``.
+
+        At an end: within 2 % of the (logarithmic) width, or a whole number's last value. An end that the key itself has, like
+        dropout 0, is none; nor has a choice ends.
+        """
+        found = {}
+        for node in searched(self.nodes):
+            if node.name in params and node.name not in found and (end := _edge(node, params[node.name])):
+                found[node.name] = end
+        return found
+
+    def size(self, steps: int = GRID) -> int:
+        """How many points the grid has."""
+        return size_of(self.nodes, steps)
+
+    def point(self, index: int, steps: int = GRID) -> dict[str, Any]:
+        """The point of the grid with this index, 0 to ``size(steps) - 1``; every active option counts once."""
+        return point_of(self.nodes, index, steps)
+
+    def points(self, steps: int = GRID) -> Iterator[dict[str, Any]]:
+        """All points of the grid: every choice, and ``steps`` (at least 2) values of each range, ends included."""
+        return (self.point(index, steps) for index in range(self.size(steps)))
+
+    def check(self, base: Params, shape: Sequence[int], n_classes: int) -> None:
+        """Find what can be known to fail before anything starts.
+
+        shape : of one image, (channels, height, width)
+
+        Raises
+        ------
+        SpaceError
+            A key that does not exist, a value that a key does not take, a sampler or objective that does not suit the space, or
+            an architecture that cannot be built at any of many random points.
+        """
+        try:
+            check(self, base, shape, n_classes)
+        except SpaceError as error:
+            raise SpaceError(f"space {self.name}: {error}") from None
+
+
+def _read(name_or_path: str, outer: tuple[str, ...]) -> dict[str, Any]:
+    """The resolved content of a space. outer : the spaces that include it"""
+    if name_or_path in outer:
+        raise SpaceError(f"space {outer[0]}: include: {' includes '.join((*outer, name_or_path))}, without end")
+    file = FOLDER / f"{name_or_path}.yaml" if name_or_path in SHIPPED else File(name_or_path)
+    if not file.is_file():
+        near = difflib.get_close_matches(name_or_path, SHIPPED, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise SpaceError(f"study.space: no space {name_or_path}; {hint}There are {', '.join(SHIPPED)}; or give a YAML file")
+    try:
+        content = YAML(typ="safe").load(file)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}" if mark else ""
+        raise SpaceError(f"space {name_or_path}{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(content, Mapping) or content.keys() - {"description"} != {"parameters"}:
+        raise SpaceError(f"space {name_or_path}: must have the keys description and parameters, and no other")
+    try:
+        parameters = resolve(content["parameters"], lambda inner: _read(inner, (*outer, name_or_path))["parameters"])
+    except SpaceError as error:
+        text = str(error)
+        raise SpaceError(text if text.startswith(("space ", "study.space")) else f"space {name_or_path}: {text}") from None
+    return {"description": str(content.get("description", "")), "parameters": parameters}
+
+
+def _nowhere(path: Path, value: Any) -> None:
+    """Where values go that only their parameters are wanted of."""
+
+
+def _value(name: str, distribution: BaseDistribution, params: Mapping[str, Any]) -> Any:
+    """The value of a parameter. Raises SpaceError if it is missing or outside its range."""
+    if name not in params:
+        raise SpaceError(f"{name}: missing from the point")
+    value = params[name]
+    try:
+        if isinstance(distribution, CategoricalDistribution):
+            position(distribution.choices, value)
+            return value
+        if distribution._contains(distribution.to_internal_repr(value)):
+            return value
+    except ValueError:
+        pass
+    raise SpaceError(f"{name}: {value!r} lies outside {distribution}")
+
+
+def _edge(node: Range | Choice | Repeat, value: Any) -> str | None:
+    distribution = distribution_of(node)
+    if not isinstance(distribution, IntDistribution | FloatDistribution) or distribution.single():
+        return None
+    whole = isinstance(distribution, IntDistribution)
+    fraction = fraction_of(distribution, value)
+    near = 0.0 if whole else EDGE
+    assert node.path is not None
+    for end, distance, bound in (("low", fraction, distribution.low), ("high", 1 - fraction, distribution.high)):
+        if distance <= near:
+            width = value_at(distribution, EDGE) - distribution.low or distribution.high - distribution.low
+            beyond = bound + (-1 if end == "low" else 1) * (1 if whole else width)
+            if isinstance(node, Repeat):
+                return end if beyond >= 0 else None
+            return None if problem(node.path, beyond) else end
+    return None
+
+
+def _reset_what_is_ruled_out(tree: dict[str, Any], written: set[Path]) -> None:
+    """Keys that belong to another option than the chosen one, and that the space has not set at this point: see Train."""
+    train = tree["train"]
+
+    def reset(key: str, neutral: Any, section: dict[str, Any] = train, path: Path = ("train",)) -> None:
+        if (*path, key) not in written and key in section:
+            section[key] = neutral
+
+    if train["optimizer"] not in ("sgd", "rmsprop"):
+        reset("momentum", 0.0)
+    if train["optimizer"] != "sgd" or not train["momentum"]:
+        reset("nesterov", False)
+    if train["loss"] != "cross_entropy":
+        reset("label_smoothing", 0.0)
+    if train["schedule"]["name"] == "one_cycle":
+        reset("warmup_epochs", 0.0, train["schedule"], ("train", "schedule"))
