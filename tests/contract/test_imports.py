@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2] / "pipeline"
-EVERYWHERE = {"config", "artifacts", "verdict", "lineage"}
+EVERYWHERE = {"config", "artifacts", "verdict", "lineage", "errors"}
 MAY_IMPORT = {
     "config": set(),
+    "errors": {"config"},
     "artifacts": set(),
     "verdict": set(),
     "lineage": set(),
@@ -20,10 +21,10 @@ MAY_IMPORT = {
     "evaluation": EVERYWHERE | {"data", "models"},
     "report": EVERYWHERE | {"data", "tracking"},
     "stages": EVERYWHERE | {"data", "models", "tracking", "training", "evaluation", "report"},
-    "ui": EVERYWHERE | {"tracking", "stages"},
+    "ui": EVERYWHERE | {"tracking"},
 }
 ONLY_IN = {
-    "mlflow": "tracking/sink.py",
+    "mlflow": ("tracking/client.py", "tracking/sink.py", "tracking/group.py"),
     "matplotlib": "evaluation/",
     "jinja2": "report/",
     "sklearn": ("data/digits.py", "evaluation/"),
@@ -52,3 +53,22 @@ def test_a_module_imports_only_what_lies_before_it(path):
     for library, home in ONLY_IN.items():
         if any(name.split(".")[0] == library for name in names):
             assert place.as_posix().startswith(home), library
+
+
+STUDY = ROOT.with_name("study")
+STUDY_ONLY_IN = {
+    "optuna": ("proposals.py", "samplers.py", "shown.py", "space", "storage.py", "to_optuna.py", "report/"),
+    "ray": "executors/ray.py",
+    "matplotlib": "report/figures/",
+    "mlflow": "nowhere",
+}
+
+
+@pytest.mark.parametrize("path", sorted(STUDY.rglob("*.py")), ids=lambda path: path.relative_to(STUDY).as_posix())
+def test_a_study_imports_the_pipeline_but_no_stage_and_each_library_where_it_belongs(path):
+    names = imported(path)
+    assert not any(name.startswith("pipeline.stages") for name in names)
+    place = path.relative_to(STUDY).as_posix()
+    for library, home in STUDY_ONLY_IN.items():
+        if any(name.split(".")[0] == library for name in names):
+            assert place.startswith(home), library
