@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
-.PHONY: help repro test lint bench ui schema
+.PHONY: help repro test lint bench chaos ui schema
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,8 +27,11 @@ lint: $(INSTALLED)  ## check style and types
 bench: $(INSTALLED)  ## measure speed against the usual ways of doing the same work
 	python -m benchmarks
 
-ui: $(INSTALLED)  ## browse the runs in MLflow
-	python -m pipeline.ui
+chaos: $(INSTALLED)  ## kill the processes of a study 200 times and see that nothing is lost
+	STUDYLINE_KILLS=200 pytest -s tests/integration/test_chaos.py
+
+ui: $(INSTALLED)  ## browse runs and studies in MLflow and the Optuna dashboard
+	study ui
 
 schema: $(INSTALLED)  ## write params.schema.json anew after a change of pipeline/config
 	python -m pipeline.config schema > params.schema.json
@@ -36,5 +39,5 @@ schema: $(INSTALLED)  ## write params.schema.json anew after a change of pipelin
 $(INSTALLED): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "studyline needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=/path/to/python3.12"; exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	$(VENV)/bin/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,ray,postgresql]'
 	touch $@
