@@ -108,6 +108,7 @@ def build(history: History, *, space: Space, pages: tables.Pages, now: int) -> R
     view = {
         "facts": facts,
         "headline": headline.view(findings, now),
+        "origin": f" from the ledger of study {history.spec.name}",
         "verdicts": order(trees),
         "verdict_summary": verdict_summary(trees),
         "board": tables.board(leaders),

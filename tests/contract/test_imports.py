@@ -59,7 +59,8 @@ STUDY = ROOT.with_name("study")
 STUDY_ONLY_IN = {
     "optuna": ("proposals.py", "samplers.py", "shown.py", "space", "storage.py", "to_optuna.py", "report/"),
     "ray": "executors/ray.py",
-    "matplotlib": "report/figures/",
+    "matplotlib": ("report/figures/", "ablation/figures.py", "reproduction/figures.py", "comparison/figures.py"),
+    "jinja2": "page/",
     "mlflow": "nowhere",
 }
 
