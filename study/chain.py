@@ -91,7 +91,7 @@ def of_study(name: str, key: str | None, root: Path) -> Trace:
         Step("configuration", _config_hash(run, history), f"without its seed {run.group}; proposed by {run.origin}"),
         Step("seed", str(run.seed), f"split seed {lineage['dataset'].get('split_seed', NOTHING)}"),
         _commit(lineage),
-        _data(history.spec.fingerprint, history.spec.params.data.name, root),
+        _data(run.fingerprint or history.spec.fingerprint, history.spec.params.data.name, root),
         _model(folder, root),
     )
     return Trace(f"{name}/{key}", steps)
@@ -144,9 +144,11 @@ def _mlflow(told: Mapping[str, Any], missing: str) -> Step:
 def _standing(run: Run, history: History) -> str:
     """What a run is in its study."""
     value = "" if run.accuracy is None else f"validation accuracy {run.accuracy:.2%} after {len(run.epochs)} epochs"
-    part = f"seed {run.replicate} of finalist {run.trial}" if run.phase == "final" else ""
+    parts = {"final": f"seed {run.replicate} of finalist {run.trial}", "planned": f"seed {run.replicate} of row {run.origin}"}
+    part = parts.get(run.phase, "")
+    tested = "" if run.test is None else f"test accuracy {run.test['accuracy']:.2%}"
     won = "the winner" if history.winner and history.winner["trial"] == run.trial else ""
-    return "; ".join(text for text in (part, won, value, run.reason or "") if text)
+    return "; ".join(text for text in (part, won, value, tested, run.reason or "") if text)
 
 
 def _commit(told: Mapping[str, Any]) -> Step:
@@ -231,6 +233,8 @@ def current(root: Path) -> dict[str, Any]:
 def _keys(name: str, history: History) -> str:
     if not history.runs:
         return "none yet"
+    if history.planned:
+        return f"{name}/{history.planned[0].key} to {name}/{history.planned[-1].key}"
     finals = [run.key for run in history.finals]
     return f"{name}/0 to {name}/{history.trials[-1].key}" + (f" and finals {name}/{finals[0]} to {finals[-1]}" if finals else "")
 

@@ -115,7 +115,7 @@ def _run_options(run: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from study.definition import Request
-    from study.session import run
+    from study.search import run
 
     root = Path.cwd()
     result = run(Request(arguments.name, arguments.new, changes_of(arguments), tuple(arguments.seed_from)), root, os.environ)

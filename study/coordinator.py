@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,8 @@ class Limits:
 class Coordinator:
     """Runs a study to its end. Whatever happens, a new coordinator with the same ledger goes on from there.
 
+    proposer : None for a plan, whose trainings are listed
+    data : the folder with the images of a run
     interrupted : asked every few tenths of a second whether to stop
     problems : lines to show: stores that are away
     """
@@ -65,9 +67,9 @@ class Coordinator:
         self,
         ledger: Ledger,
         history: History,
-        proposer: Proposer,
+        proposer: Proposer | None,
         executor: Executor,
-        data: Path,
+        data: Callable[[Run], Path],
         limits: Limits,
         ladder: tuple[int, ...],
         view: View,
@@ -111,6 +113,14 @@ class Coordinator:
             known = {} if self.history.winner is None else self.history.winner
             if any(known.get(name) != value for name, value in winner.items()):
                 self.record("winner", **winner)
+        return outcome
+
+    def carry_out(self, tasks: Sequence[Mapping[str, Any]]) -> tuple[Outcome, str | None]:
+        """Train what a plan lists and the ledger lacks; ``tasks`` are the contents of ``asked`` events."""
+        outcome = self._work(partial(self._next_planned, tasks))
+        done = sum(task["run"] in self.history.runs for task in tasks)
+        if outcome[0] == "done" and done < len(tasks):
+            return "done", f"the time is up: {done} of {len(tasks)} trainings"
         return outcome
 
     # -- the loop
@@ -160,8 +170,20 @@ class Coordinator:
             return self.history.runs[content["run"]]
         return None
 
+    def _next_planned(self, tasks: Sequence[Mapping[str, Any]]) -> Run | None:
+        if waiting := [run for run in self.history.planned if run.state == "PAUSED" or _is_new(run)]:
+            return waiting[0]
+        if self._late():
+            return None
+        for task in tasks:
+            if task["run"] not in self.history.runs:
+                self.record("asked", **task)
+                return self.history.runs[task["run"]]
+        return None
+
     def _ask(self) -> Run | None:
         """A new trial; None where its combination is impossible, which ends it, or where the sampler has no more."""
+        assert self.proposer is not None
         proposal = self.proposer.propose()
         if proposal is None:
             self.exhausted = True
@@ -181,16 +203,16 @@ class Coordinator:
             run=run.key,
             model=run.config["model"],
             train=run.config["train"],
-            data=str(self.data),
+            data=str(self.data(run)),
             checkpoint=content,
             until=until,
-            latency="latency" in self.study.objectives or run.phase == "final",
+            latency="latency" in self.study.objectives or run.phase != "search",
+            first=run.phase == "planned",
         )
         self.record("started", run=run.key, slot=slot.name, epoch=len(run.epochs), until=until)
         self.executor.submit(slot, task)
         self.busy[slot.name] = Busy(run, time.monotonic())
-        if run.phase == "search":
-            self.proposer.tell(run)
+        self._propose_after(run)
 
     def _until(self, run: Run) -> int:
         if run.phase == "search" and self.study.pruner == "asha":
@@ -228,6 +250,7 @@ class Coordinator:
             return  # trained again after a kill, to the same numbers
         self.record("epoch", run=run.key, epoch=message.epoch)
         if run.phase == "search" and self.study.pruner not in ("none", "asha") and not busy.verdict:
+            assert self.proposer is not None
             self.proposer.tell(run)
             if self.proposer.should_prune(run):
                 reason = f"{self.study.pruner}: {run.accuracy:.2%} after epoch {len(run.epochs)}"
@@ -239,6 +262,8 @@ class Coordinator:
         files = {"model.json": message.card, "weights.safetensors": message.weights}
         if message.checkpoint is not None:
             files[CHECKPOINT] = message.checkpoint
+        if message.first is not None:
+            files["weights_epoch1.safetensors"] = message.first
         self._keep(run, files)
         if message.epoch != len(run.epochs) and not message.diverged:
             # The checkpoint knows epochs that the ledger does not: it was cut by hand, or by a broken disk.
@@ -255,9 +280,9 @@ class Coordinator:
         else:
             at_rung = self.study.pruner == "asha" and len(run.epochs) in self.ladder and run.phase == "search"
             self.record("paused", run=run.key, epoch=message.epoch, why=f"rung {message.epoch}" if at_rung else "interrupted")
-            if run.phase == "search":
+            if run.phase != "final":
                 self.failures.append("")
-                self.proposer.tell(run)
+            self._propose_after(run)
 
     def _on_died(self, busy: Busy, message: WorkerDied) -> None:
         run = busy.run
@@ -295,19 +320,25 @@ class Coordinator:
 
     def _end(self, run: Run, state: str, **content: Any) -> None:
         self.record("ended", run=run.key, state=state, **content)
-        if run.phase == "search":
-            self.proposer.tell(run)
+        self._propose_after(run)
+        if run.phase != "final":
             failed = state == "FAIL" and content["cause"] != "diverged"
             self.failures.append(re.sub(r"\d+", "#", f"{content['cause']}: {content['reason']}") if failed else "")
         for left in (self._folder(run) / CHECKPOINT, *self._folder(run).glob(".*")):  # of kills in mid-write
             left.unlink(missing_ok=True)
 
+    def _propose_after(self, run: Run) -> None:
+        """Have proposals take in how a trial stands."""
+        if run.phase == "search" and self.proposer is not None:
+            self.proposer.tell(run)
+
     def _cause_to_stop(self) -> str | None:
         """The cause that the first trials of this session have all failed of, if they have."""
         first = self.failures[:ALIKE]
         if len(first) == ALIKE and first[0] and len(set(first)) == 1:
-            failed = [run for run in self.history.trials if run.state == "FAIL"]
-            return f"the first {ALIKE} trials failed alike: {failed[-1].reason}"
+            failed = [run for run in self.history.runs.values() if run.state == "FAIL"]
+            what = "trainings" if self.history.planned else "trials"
+            return f"the first {ALIKE} {what} failed alike: {failed[-1].reason}"
         return None
 
     def _stop_asked(self) -> bool:

@@ -34,23 +34,26 @@ class Segment:
 class Run:
     """One training: a trial of the search, or one seed of a finalist.
 
-    key : unique in the study: the trial's number, or ``12.s3`` for seed 3 of finalist 12
-    trial : number of the trial; of a finalist's training, of the trial it confirms
-    params : Optuna's parameters, by name; distributions : as JSON of Optuna, by name
-    config : sections model and train, complete
+    key : unique in the study: the trial's number, or ``12.s3`` for seed 3 of finalist 12, or ``ROW.s3`` for that of a row
+    phase : search, final (of a finalist), or planned (of an ablation or a reproduction)
+    trial : number of the trial; of a finalist's training, of the trial it confirms; of a planned one, of its row
+    params : Optuna's parameters, by name; of a planned one the keys that its row changes; distributions : as JSON of Optuna
+    config : sections model and train, complete; of a planned one also data
     group : digest of the configuration without its seed; the same for replicates
     replicate : 0 for the first trial of a group; for a finalist the index of the seed
-    origin : sampler, replicate, or the study or file it was seeded from
+    origin : sampler, replicate, or the study or file it was seeded from; of a planned one its row
     epochs : in order, without gaps, from epoch 1
     values : one per objective; None until COMPLETE
     cause : of a failed or pruned one a word for it (diverged, memory, exception, died, hang, impossible, median, …)
     reason : the whole of it in a sentence
     problem : what makes the combination impossible; such a run is never started
+    fingerprint : of a planned one's data; empty: the study's
+    test : of a reproduction what its weights score on the test images (study.reproduction.scoring)
     seconds : of device time, from the epochs
     """
 
     key: str
-    phase: Literal["search", "final"]
+    phase: Literal["search", "final", "planned"]
     trial: int
     params: dict[str, Any]
     distributions: dict[str, str]
@@ -71,6 +74,8 @@ class Run:
     kept_epoch: int | None = None
     latency: float | None = None
     problem: str | None = None
+    fingerprint: str = ""
+    test: dict[str, Any] | None = None
     ended: int | None = None
     waits: str | None = None  # why it is paused: "rung 3", or "interrupted" and to be gone on with first
     deaths: int = 0
@@ -134,8 +139,14 @@ class History:
         """The trainings of the finalists."""
         return [run for run in self.runs.values() if run.phase == "final"]
 
+    @property
+    def planned(self) -> list[Run]:
+        """The trainings of a plan, in its order as far as they were begun."""
+        return [run for run in self.runs.values() if run.phase == "planned"]
+
     def count(self, *states: State) -> int:
-        return sum(run.state in states for run in self.trials)
+        """How many trials of the search, or trainings of a plan, are in one of these states."""
+        return sum(run.state in states for run in self.trials or self.planned)
 
     def best(self) -> Run | None:
         """The trial with the best first objective; of equals the smaller network, then the earlier."""
@@ -193,6 +204,9 @@ class History:
             setattr(run, name, event.get(name))
         run.ended = event["time"]
         self._end_segment(run, event["time"])
+
+    def _on_scored(self, event: Event) -> None:
+        self.runs[event["run"]].test = event["test"] | {"time": event["time"]}
 
     def _on_winner(self, event: Event) -> None:
         self.winner = event

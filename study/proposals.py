@@ -21,10 +21,12 @@ from study.history import History, Run
 from study.samplers import make_sampler, shuffled
 from study.shown import Shown, frozen
 from study.space import Space
-from study.space.checks import fit
+from study.space.checks import Fit, fit
 from study.spec import Spec
 
 AVOID = ("diverged", "memory", "impossible")  # causes that speak against a region of the space
+DRAWS = 100  # for one trial, at most
+DRAWN_ONCE = ("grid", "qmc")  # samplers whose points are fixed
 NEED_VALUES = ("gp", "cmaes", "nsga2", "nsga3")  # samplers that look at completed trials only
 
 
@@ -93,11 +95,10 @@ class Proposer:
     def propose(self) -> Proposal | None:
         """The next trial, which is shown to the sampler as running from now on; None where the grid is exhausted."""
         number = len(self._storage)
-        params, origin = self._point(number)
-        if params is None:
+        params, origin, fitted = self._drawn(number)
+        if params is None or fitted is None:
             return None
         distributions = self.space.distributions(params)
-        fitted = fit(self.space.configure(self._base, params), self.shape, self.n_classes)
         seed = trial_seed(self.spec.study.seed, number)
         config = {**fitted.config, "train": {**fitted.config["train"], "seed": seed}}
         group = digest({**config, "train": {name: value for name, value in config["train"].items() if name != "seed"}})
@@ -140,12 +141,27 @@ class Proposer:
         self.space.distributions(params)
         self._queue.append((dict(params), origin))
 
-    def _point(self, number: int) -> tuple[dict[str, Any] | None, str]:
+    def _drawn(self, number: int) -> tuple[dict[str, Any] | None, str, Fit | None]:
+        """A point, its origin, and whether it fits. One whose network is too large is drawn again, as long as that can help."""
+        for draw in range(DRAWS):
+            params, origin = self._point(number, draw)
+            if params is None:
+                return None, origin, None
+            tree = self.space.configure(self._base, params)
+            fitted = fit(tree, self.shape, self.n_classes, self.spec.study.max_parameters)
+            too_large = fitted.problem is not None and fitted.plan is not None
+            if not too_large or origin != "sampler" or self.spec.study.sampler in DRAWN_ONCE:
+                break
+            if draw < DRAWS - 1:
+                self._storage.take_back()
+        return params, origin, fitted
+
+    def _point(self, number: int, draw: int) -> tuple[dict[str, Any] | None, str]:
         if self._queue:
             return self._queue.popleft()
         if self.spec.study.sampler == "grid":
             return self._grid_point(), "sampler"
-        self._study.sampler = make_sampler(self.spec.study.sampler, self.space, self.spec.study.seed, number)
+        self._study.sampler = make_sampler(self.spec.study.sampler, self.space, self.spec.study.seed, number, draw)
         with self._storage.lending(self._values_to_lend()):
             trial = self._study.ask()
             return {name: _plain(value) for name, value in self.space.suggest(trial).items()}, "sampler"

@@ -107,7 +107,7 @@ def study_end(history: History) -> int:
 def study_points(history: History) -> list[Point]:
     """What the study came to, as its last session left it."""
     told: dict[str, float] = {
-        "trials": len(history.trials),
+        "trials": len(history.trials or history.planned),
         "trials/complete": history.count("COMPLETE"),
         "trials/pruned": history.count("PRUNED"),
         "trials/failed": history.count("FAIL"),
@@ -128,18 +128,22 @@ def study_points(history: History) -> list[Point]:
 def note(history: History) -> str:
     """The text at the head of the study's page: what won, and by how much."""
     spec, best = history.spec, history.best()
-    states = Counter(run.state for run in history.trials)
-    counts = f"{len(history.trials)} trials: " + ", ".join(f"{states[state]} {state.lower()}" for state in sorted(states))
+    states = Counter(run.state for run in history.trials or history.planned)
+    what = "trainings" if history.planned else "trials"
+    counts = f"{states.total()} {what}: " + ", ".join(f"{states[state]} {state.lower()}" for state in sorted(states))
     if history.winner and history.winner.get("summary"):
         head = f"**{history.winner['summary']}**"
     elif best is not None and best.values:
         found = ", ".join(f"{name} {value:.4g}" for name, value in zip(spec.study.objectives, best.values, strict=True))
         head = f"**Best so far: trial {best.trial}**, {found}; one training, not confirmed on other seeds."
+    elif history.planned:
+        head = f"**{spec.tree['title']}**"
     else:
         head = "**No trial has completed.**"
     last = history.sessions[-1] if history.sessions else {}
     why = [f"It stopped: {last['reason']}"] if last.get("reason") else []
-    return "\n\n".join([head, f"Space {spec.space}, {spec.study.sampler}, {spec.study.pruner}. {counts.rstrip(': ')}.", *why])
+    how = "" if history.planned else f"Space {spec.space}, {spec.study.sampler}, {spec.study.pruner}. "
+    return "\n\n".join([head, f"{how}{counts.rstrip(': ')}.", *why])
 
 
 def _winning(history: History) -> dict[str, float]:
@@ -152,14 +156,19 @@ def _winning(history: History) -> dict[str, float]:
 # -- one training
 
 
+KINDS = {"search": "trial", "final": "finalist", "planned": "planned"}
+
+
 def run_name(run: Run) -> str:
+    if run.phase == "planned":
+        return f"{run.origin}, seed {run.seed}"
     return f"trial {run.trial}" if run.phase == "search" else f"finalist {run.trial}, seed {run.replicate}"
 
 
 def run_tags(history: History, run: Run) -> dict[str, str]:
     """What is known of a training when it is asked for."""
     told = {
-        "kind": "trial" if run.phase == "search" else "finalist",
+        "kind": KINDS[run.phase],
         "study": history.spec.name,
         "trial": run.trial,
         "family": "cnn" if run.config["model"]["conv"] else "mlp",
@@ -170,7 +179,7 @@ def run_tags(history: History, run: Run) -> dict[str, str]:
         "parameters": run.parameters,
         "multiply_adds": run.multiply_adds,
         "config_hash": digest({"data": _data(history), **run.config}),
-        "data_fingerprint": history.spec.fingerprint,
+        "data_fingerprint": run.fingerprint or history.spec.fingerprint,
         "git_commit": history.lineage.get("git_commit"),
     }
     return {name: text(value) for name, value in told.items() if value is not None} | _source(history, run.phase)
@@ -204,6 +213,12 @@ def results(run: Run) -> list[Point]:
         told["best/validation_accuracy"] = run.best["validation_accuracy"]
         told["best/validation_loss"] = run.best["validation_loss"]
     return [Point(name, number(value), run.ended or 0) for name, value in told.items() if value is not None]
+
+
+def scores(run: Run) -> list[Point]:
+    """What a reproduction's training scores on the test images."""
+    told = {name: value for name, value in (run.test or {}).items() if _is_number(value) and name != "time"}
+    return [Point(f"test/{name}", number(value), (run.test or {})["time"]) for name, value in told.items()]
 
 
 def run_status(run: Run, open_session: bool) -> str:

@@ -34,13 +34,13 @@ POPULATION = 16  # of NSGA: Optuna's 50 would make a study of 40 trials a random
 Distributions = dict[str, BaseDistribution]
 
 
-def make_sampler(name: str, space: Space, seed: int, number: int) -> BaseSampler:
+def make_sampler(name: str, space: Space, seed: int, number: int, draw: int = 0) -> BaseSampler:
     """The sampler for one proposal.
 
     name : of study.sampler, but grid, which is no sampler of Optuna's
-    seed : of the study; number : of the trial
+    seed : of the study; number : of the trial; draw : how many draws for it were thrown away; qmc has but one
     """
-    own = int(np.random.SeedSequence([seed, number, 1]).generate_state(1)[0])
+    own = int(np.random.SeedSequence([seed, number, 1, *([draw] if draw else [])]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match name:

@@ -34,6 +34,12 @@ class Shown(InMemoryStorage):
         trial.system_attrs = noted
         trials[trial.number] = trial
 
+    def take_back(self) -> None:
+        """Forget the last trial: it was drawn, and shall not be."""
+        trial = self._studies[0].trials.pop()
+        del self._trial_id_to_study_id_and_number[trial.number]
+        self._max_trial_id -= 1
+
     @contextmanager
     def lending(self, trials: dict[int, FrozenTrial]) -> Iterator[None]:
         """Show these in place of others for a while."""

@@ -38,6 +38,7 @@ class ToMlflow:
         self._epochs: dict[str, int] = {}  # of each child that we have described, how many epochs it has
         self._tags: dict[str, str] = {}  # of the parent, as last written
         self._models: set[str] = set()
+        self._scored: set[str] = set()
         self._told = -EVERY
         self._artifacts = 0
         if parent := self._group.parent:
@@ -104,6 +105,9 @@ class ToMlflow:
         for run in records.models(history):
             if run.key not in self._models:
                 yield f"the model of run {run.key}", partial(self._log_model, history, run)
+        for run in history.planned:
+            if run.test is not None and run.key not in self._scored:
+                yield f"the test scores of run {run.key}", partial(self._log_scores, run)
         yield "the study's files", lambda: self._log_artifacts(history)
         yield "the study's end", lambda: self._end_study(history, status)
 
@@ -137,6 +141,10 @@ class ToMlflow:
                 self._models.add(run.key)
             raise
         self._models.add(run.key)
+
+    def _log_scores(self, run: Run) -> None:
+        self._group.log(self._group.children[run.key], records.scores(run))
+        self._scored.add(run.key)
 
     def _log_artifacts(self, history: History) -> None:
         latest = {(event["path"], event["folder"]): event for event in history.artifacts}

@@ -35,7 +35,7 @@ def trace(text: str, root: Path) -> Trace:
         return of_study(found[1], found[2], root)
     if found := re.fullmatch(r"([^/#]+)#(\d+)", asked):
         return of_study(found[1], _key_of_row(found[1], int(found[2]), root), root)
-    if found := re.fullmatch(rf"(?:{STUDIES}/)?([^/#]+)(?:/(?:runs/)?([\w.]+))?", asked):
+    if found := re.fullmatch(rf"(?:{STUDIES}/)?([^/#]+)(?:/(?:runs/)?([\w.-]+))?", asked):
         if found[2] or found[1] in studies(root):
             return of_study(found[1], found[2], root)
         if re.fullmatch(r"[0-9a-f]{6,32}", asked.lower()):

@@ -45,10 +45,10 @@ class Cache:
         """The paused training, where ``task`` goes on exactly from its state; it is given once."""
         kept, training = self.task, self.training
         self.task = self.training = None
-        return training if kept == replace(task, until=0, save_every=0.0, latency=False) else None
+        return training if kept == replace(task, until=0, save_every=0.0, latency=False, first=False) else None
 
     def keep(self, task: Task, training: Training, checkpoint: bytes) -> None:
-        self.task = replace(task, checkpoint=checkpoint, until=0, save_every=0.0, latency=False)
+        self.task = replace(task, checkpoint=checkpoint, until=0, save_every=0.0, latency=False, first=False)
         self.training = training
 
 
@@ -145,4 +145,5 @@ def _result(task: Task, training: Training) -> SegmentDone:
         weights=artifacts.pack(weights),
         card=card,
         latency=milliseconds,
+        first=artifacts.pack(training.first) if training.ended and task.first else None,
     )

@@ -82,7 +82,7 @@ def _mlflow(history: History, store: Store, name: str, alive: bool, folder: Path
 def _pairs(run: Run, found: Any, curve: Sequence[tuple[int, float]], running: bool) -> dict[str, tuple[Any, Any]]:
     """What the ledger says of a run, and what MLflow says."""
     params = {name: cut(value, LONGEST) for name, value in records.run_params(run).items()}
-    results = {point.name: point.value for point in records.results(run)} if run.ended else {}
+    results = {point.name: point.value for point in (*records.results(run), *records.scores(run))} if run.ended else {}
     tags = records.state_tags(run)
     return {
         "status": (records.run_status(run, running), found.info.status),

@@ -74,7 +74,7 @@ def best_line(history: History) -> str:
 
 def line(run: Run, objective: str) -> str:
     """An ended run in one line."""
-    name = f"trial {run.key}" if run.phase == "search" else f"finalist {run.key}"
+    name = {"search": "trial ", "final": "finalist ", "planned": ""}[run.phase] + run.key
     text = f"{name:<16} {WORDS[run.state]:<9} {result(run, objective):>8}  {len(run.epochs):>3} epochs {run.seconds:>7.1f} s  "
     text += f"{run.parameters:>9,} parameters  {architecture(run)}"
     return text + (f"  [{run.reason}]" if run.reason and run.cause != "asha" else "")
@@ -134,9 +134,11 @@ class PlainView:
         elif event["kind"] == "paused":
             self.console.print(line(history.runs[event["run"]], self.objective), markup=False)
         elif event["kind"] == "lost":
-            self.console.print(f"trial {event['run']}: its worker {event['why']}; it goes on from its checkpoint", markup=False)
+            self.console.print(f"{event['run']}: its worker {event['why']}; it goes on from its checkpoint", markup=False)
         elif event["kind"] == "winner":
             self.console.print(event["summary"], markup=False)
+        elif event["kind"] == "scored":
+            self.console.print(f"{event['run']:<16} test {event['test']['accuracy']:.2%}", markup=False)
 
     def tick(self, history: History, problems: list[str]) -> None:
         for problem in problems:
@@ -178,7 +180,8 @@ class LiveView:
 def draw(history: History, slots: list[str], clock: Clock, ended: list[Run], problems: list[str]) -> Panel:
     """The whole view."""
     objective = history.spec.study.objectives[0]
-    parts: list[Any] = [_progress(history, clock), Text.assemble(("best  ", "bold"), best_line(history)), Text("")]
+    best = [] if history.planned else [Text.assemble(("best  ", "bold"), best_line(history))]
+    parts: list[Any] = [_progress(history, clock), *best, Text("")]
     parts += [_running(history, objective)]
     if ended:
         parts += [
@@ -193,9 +196,11 @@ def draw(history: History, slots: list[str], clock: Clock, ended: list[Run], pro
 
 def _title(history: History, slots: list[str]) -> str:
     spec = history.spec
+    workers = f"{len(slots)} {'worker' if len(slots) == 1 else 'workers'}"
+    if "title" in spec.tree:
+        return f"{spec.name}: {spec.tree['title']}, {spec.study.trials} trainings, {workers}"
     return (
-        f"study {spec.name}: {spec.params.data.name}, space {spec.space}, {spec.study.sampler}, {spec.study.pruner}, "
-        f"{len(slots)} {'worker' if len(slots) == 1 else 'workers'}"
+        f"study {spec.name}: {spec.params.data.name}, space {spec.space}, {spec.study.sampler}, {spec.study.pruner}, {workers}"
     )
 
 
@@ -206,7 +211,8 @@ def _progress(history: History, clock: Clock) -> Table:
         wanted = finalists.keys(history)
         done, total, what = sum(run.ended is not None and run.key in wanted for run in finals), len(wanted), "finalists"
     else:
-        done, total, what = history.count("COMPLETE", "PRUNED", "FAIL", "PAUSED"), history.spec.study.trials, "trials"
+        what = "trainings" if history.planned else "trials"
+        done, total = history.count("COMPLETE", "PRUNED", "FAIL", "PAUSED"), history.spec.study.trials
     states = [
         (f"{history.count(state)} {WORDS[state]}", COLOURS[state])
         for state in ("COMPLETE", "RUNNING", "PAUSED", "PRUNED", "FAIL")
@@ -232,7 +238,7 @@ def _running(history: History, objective: str) -> Table:
 
 def _speed(history: History, slots: list[str], clock: Clock) -> Text:
     left = clock.left(history)
-    about = f", about {duration(left)} to the last trial" if left and not history.finals else ""
+    about = f", about {duration(left)} to the last one" if left and not history.finals else ""
     devices = ", ".join(slots) if len(slots) <= 8 else f"{len(slots)} slots"
     return Text(f"{duration(clock.elapsed)}{about}   {clock.throughput(history):,.0f} images/s on {devices}", style="dim")
 

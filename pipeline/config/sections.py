@@ -261,6 +261,8 @@ class Study:
     """trials in total"""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("accuracy",)
     """of the validation images accuracy (more) or loss (less); of the network parameters, multiply_adds, latency (less)"""
+    max_parameters: Annotated[int | None, Field(ge=1)] = None
+    """networks with more are not trained; samplers draw again; null: no limit"""
     sampler: Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "qmc", "random", "grid"] = "tpe"
     """tpe gp cmaes nsga2 nsga3 qmc random grid"""
     pruner: Literal["none", "median", "hyperband", "wilcoxon", "asha"] = "asha"

@@ -23,6 +23,7 @@ class Task:
     until : stop after this epoch, unless the training ends before
     save_every : seconds from one Checkpoint message to the next
     latency : whether to measure the time for one image when the training ends
+    first : whether to give the weights after epoch 1, too, when the training ends
     """
 
     run: str
@@ -33,6 +34,7 @@ class Task:
     until: int
     save_every: float = 30.0
     latency: bool = False
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class SegmentDone:
     kept_epoch : whose weights ``weights`` are; 0: the initial ones
     checkpoint : to go on from; None where it ended
     weights : safetensors; card : the content of model.json, with which ``pipeline.models.classifier.load`` takes them
-    latency : milliseconds for one image, median; None unless asked for and ended
+    latency : milliseconds for one image, median; first : weights after epoch 1; None unless asked for and ended
     """
 
     run: str
@@ -70,6 +72,7 @@ class SegmentDone:
     weights: bytes
     card: bytes
     latency: float | None = None
+    first: bytes | None = None
 
 
 @dataclass(frozen=True)

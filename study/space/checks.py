@@ -27,8 +27,9 @@ CHANGES_THE_LOSS = ("train.loss", "train.label_smoothing")
 class Fit:
     """Whether a configuration can be trained on images of a shape.
 
-    config : sections model and train, complete where ``problem`` is None
+    config : sections model and train, complete where there is a plan
     plan : of the network; None where ``problem`` says why there is none
+    problem : None, or why it is not to be trained; with a plan: the network has too many parameters
     """
 
     config: dict[str, Any]
@@ -36,8 +37,11 @@ class Fit:
     problem: str | None
 
 
-def fit(tree: Mapping[str, Any], shape: Sequence[int], n_classes: int) -> Fit:
-    """Parse sections model and train of a configuration, and plan its network."""
+def fit(tree: Mapping[str, Any], shape: Sequence[int], n_classes: int, most: int | None = None) -> Fit:
+    """Parse sections model and train of a configuration, and plan its network.
+
+    most : parameters that the network may have
+    """
     raw = {name: tree[name] for name in ("model", "train")}
     try:
         params = parse(raw)
@@ -48,7 +52,9 @@ def fit(tree: Mapping[str, Any], shape: Sequence[int], n_classes: int) -> Fit:
         planned = plan(params.model, (channels, height, width), n_classes)
     except (ConfigError, ArchitectureError) as error:
         return Fit(raw, None, str(error))
-    return Fit({"model": to_tree(params.model), "train": to_tree(params.train)}, planned, None)
+    too_large = most is not None and planned.parameters > most
+    problem = f"{planned.parameters:,} parameters, and study.max_parameters is {most:,}" if too_large else None
+    return Fit({"model": to_tree(params.model), "train": to_tree(params.train)}, planned, problem)
 
 
 def check(space: Space, base: Params, shape: Sequence[int], n_classes: int) -> None:
@@ -65,7 +71,7 @@ def check(space: Space, base: Params, shape: Sequence[int], n_classes: int) -> N
     study = optuna.create_study(sampler=sampler)
     for _ in range(POINTS):
         params = space.suggest(study.ask())
-        found = fit(space.configure(tree, params), shape, n_classes)
+        found = fit(space.configure(tree, params), shape, n_classes, base.study.max_parameters)
         if found.problem is None:
             return
         reasons[found.problem] += 1

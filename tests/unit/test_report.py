@@ -20,13 +20,14 @@ from pipeline import artifacts, config
 from pipeline.data.checks import check
 from pipeline.data.dataset import DatasetInfo, SearchData, Split
 from pipeline.evaluation.assess import assess
+from pipeline.evaluation.files import write
 from pipeline.models.build import build
 from pipeline.models.classifier import Card, Classifier
 from pipeline.models.plan import plan
 from pipeline.report import headline
 from pipeline.report.inputs import Inputs
 from pipeline.report.page import TITLES, render
-from pipeline.stages import evaluate, report
+from pipeline.stages import report
 from pipeline.tracking import Recorded
 from pipeline.verdict import Verdict
 
@@ -159,7 +160,7 @@ def write_run(root: Path, params: config.Params, changes: dict[str, Any], n_test
     artifacts.write_json(root / artifacts.MODEL / "run.json", run)
     verdicts = [Verdict(**verdict) for verdict in checks["verdicts"]]
     result = assess(classifier, classifier, data, splits["test"], 2, run, history, verdicts, params.evaluate)
-    evaluate.write(result, splits["test"], root / artifacts.EVALUATION)
+    write(result, splits["test"], root / artifacts.EVALUATION)
     artifacts.write_json(root / artifacts.EVALUATION / "tracked.json", asdict(Recorded()))
 
 

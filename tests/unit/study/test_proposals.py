@@ -247,6 +247,30 @@ def test_an_impossible_combination_is_proposed_with_its_reason_and_tpe_learns_to
     assert sum(proposal.trial >= 30 for proposal in bad) <= 6
 
 
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name not in ("grid", "qmc")])
+def test_networks_above_the_limit_are_drawn_again_also_after_an_interruption(sampler):
+    story = Story(sampler=sampler, max_parameters=20_000, seed=3)  # half of the points are above it
+    mixed(story, 9)
+    assert all(run.parameters <= 20_000 for run in story.history.trials)
+    assert story.restarted().propose() == story.propose()
+
+
+@pytest.mark.parametrize("sampler", ["grid", "qmc"])
+def test_points_of_a_fixed_list_above_the_limit_are_pruned_with_their_sizes(sampler):
+    story = Story(sampler=sampler, max_parameters=20_000)
+    found = [story.propose() for _ in range(20)]
+    assert {proposal.problem is None for proposal in found} == {True, False}
+    assert all((proposal.problem is None) == (proposal.parameters <= 20_000) for proposal in found)
+    large = next(proposal for proposal in found if proposal.problem)
+    assert large.problem == f"{large.parameters:,} parameters, and study.max_parameters is 20,000"
+
+
+def test_a_limit_that_no_point_of_the_space_keeps_is_refused_before_anything_starts():
+    space = Story().space
+    with pytest.raises(SpaceError, match="none of 300 random points can be trained; .* and study.max_parameters is 100$"):
+        space.check(parse({"study": {"max_parameters": 100, "pruner": "none"}}), (1, 28, 28), 10)
+
+
 def test_a_trial_is_shown_as_what_a_sampler_should_make_of_it():
     story = Story(pruner="asha")
     for _ in range(9):
