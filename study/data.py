@@ -28,6 +28,16 @@ class Arrays:
     test: Path
 
     @property
+    def raw(self) -> Path:
+        """The verified files that the arrays were made from."""
+        return self.search.with_name("raw")
+
+    @property
+    def checks(self) -> Path:
+        """What was found out about the images."""
+        return self.search.with_name("checks.json")
+
+    @property
     def info(self) -> DatasetInfo:
         return DatasetInfo.read(self.search)
 
@@ -46,6 +56,6 @@ def arrays(section: Data, root: Path, mirror: str | None) -> Arrays:
     place = Arrays(folder / "search", folder / "test")
     # A folder of one's own images may change under its name, so only published data are taken from here unseen.
     if section.name == "image_folder" or not place.search.exists():
-        acquire(section, folder / "raw", cache=root / artifacts.DOWNLOADS, mirror=mirror)
-        prepare(read_published(folder / "raw", section), section).write(place.search, place.test, folder / "checks.json")
+        acquire(section, place.raw, cache=root / artifacts.DOWNLOADS, mirror=mirror)
+        prepare(read_published(place.raw, section), section).write(place.search, place.test, place.checks)
     return place

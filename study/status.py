@@ -57,7 +57,7 @@ def listing(root: Path) -> Table | str:
             table.add_row(
                 history.spec.name,
                 state(history, folder),
-                f"{len(history.trials)}/{history.spec.study.trials}",
+                f"{len(history.trials or history.planned)}/{history.spec.study.trials}",
                 f"{found.accuracy:.2%}" if found else "–",
                 history.spec.params.data.name,
                 history.spec.space,
@@ -71,14 +71,14 @@ def show(name: str, root: Path) -> None:
     history, folder = history_of(name, root), root / STUDIES / name
     console = Console(highlight=False, soft_wrap=True)
     how = state(history, folder)
-    console.print(
-        f"[bold]{name}[/]: {how}; {history.spec.params.data.name}, space {history.spec.space}, {history.spec.study.sampler}, ",
-        end="",
-    )
-    console.print(history.spec.study.pruner)
+    spec, planned = history.spec, history.planned
+    searched = f"{spec.params.data.name}, space {spec.space}, {spec.study.sampler}, {spec.study.pruner}"
+    console.print(f"[bold]{name}[/]: {how}; {spec.tree['title'] if planned else searched}")
     counts = [f"{history.count(each)} {WORDS[each]}" for each in WORDS if history.count(each)]  # type: ignore[arg-type]
-    console.print(f"trials   {len(history.trials)} of {history.spec.study.trials}: {', '.join(counts) or 'none yet'}")
-    console.print(f"best     {best_line(history)}")
+    begun = f"{len(history.trials or planned)} of {spec.study.trials}: {', '.join(counts) or 'none yet'}"
+    console.print(f"{'trained ' if planned else 'trials  '} {begun}")
+    if not planned:
+        console.print(f"best     {best_line(history)}")
     seconds = sum(run.seconds for run in history.runs.values())
     console.print(f"cost     {duration(seconds)} of device time, {sum(len(run.epochs) for run in history.runs.values())} epochs")
     if history.winner:
@@ -88,9 +88,25 @@ def show(name: str, root: Path) -> None:
     if history.sessions and history.sessions[-1].get("reason"):
         console.print(f"reason   {history.sessions[-1]['reason']}", markup=False)
     if how == "stopped" or how == "interrupted":
-        console.print(f"go on    study run --name {name}")
+        command = next((event["command"] for event in reversed(history.sessions) if "command" in event), "")
+        console.print(f"go on    {command if planned else f'study run --name {name}'}", markup=False)
     console.print()
-    console.print(leaders(history))
+    console.print(rows(history) if planned else leaders(history))
+
+
+def rows(history: History) -> Table:
+    """The rows of a plan, in its order, with the means over their seeds as they are now."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("row", "seeds", "validation", "test", "parameters", "network"):
+        table.add_column(column, no_wrap=True, justify="left" if column in ("row", "network") else "right")
+    for name in dict.fromkeys(run.origin for run in history.planned):
+        own = [run for run in history.planned if run.origin == name]
+        done = [run for run in own if run.state == "COMPLETE"]
+        tested = [run.test["accuracy"] for run in done if run.test]
+        accuracies = [run.accuracy or 0.0 for run in done]
+        means = [f"{sum(values) / len(values):.2%}" if values else "–" for values in (accuracies, tested)]
+        table.add_row(name, f"{len(done)}/{len(own)}", *means, f"{own[0].parameters:,}", architecture(own[0]))
+    return table
 
 
 def leaders(history: History, count: int = 10) -> Table:

@@ -54,11 +54,11 @@ def winner(findings: Findings) -> Verdict | None:
     if not others:
         return Verdict("info", f"No other finalist could be compared with trial {told['trial']}", text, "See the failures below.")
     if len(told["ties"]) > 1:
-        evidence = f"{text} {_differences(facts, others)}"
+        evidence = f"{text} {_differences(facts)}"
         remedy = "Take the winner for its size; to tell them apart raise study.finalists.seeds."
         return Verdict("info", f"{len(told['ties'])} finalists cannot be told apart; the smallest was chosen", evidence, remedy)
     which = "every other finalist" + ("" if len(others) == len(items) - 1 else " that could win")
-    return Verdict("good", f"Trial {told['trial']} is better than {which}", f"{text} {_differences(facts, others)}")
+    return Verdict("good", f"Trial {told['trial']} is better than {which}", f"{text} {_differences(facts)}")
 
 
 def left_out(findings: Findings) -> Verdict | None:
@@ -103,17 +103,21 @@ def _leader(facts: Facts, best: Run) -> Verdict:
     return Verdict("warn" if facts.finished else "info", title, evidence, remedy)
 
 
-def _differences(facts: Facts, others: Sequence[Mapping[str, Any]]) -> str:
-    """The smallest distance to the leader, with its interval."""
-    apart = [item for item in others if item["difference"] and item["p_holm"] is not None]
+def _differences(facts: Facts) -> str:
+    """The distance to the leader, with its interval: of the winner, or where it leads itself of the nearest to it."""
+    told = facts.history.winner
+    assert told is not None
+    apart = [item for item in told["finalists"] if item["difference"] and item["p_holm"] is not None]
+    won = [item for item in apart if item["trial"] == told["trial"]]
     if not apart:
         return ""
-    near = min(apart, key=lambda item: abs(item["difference"]["value"]))
-    value, low, high = (points(near["difference"][key], facts).removesuffix(" points") for key in ("value", "low", "high"))
+    shown = won[0] if won else min(apart, key=lambda item: abs(item["difference"]["value"]))
+    value, low, high = (points(shown["difference"][key], facts).removesuffix(" points") for key in ("value", "low", "high"))
     unit = " points" if facts.quality.name == "accuracy" else ""
+    what = "The winner's distance to" if won else f"Nearest is trial {shown['trial']} to"
     return (
-        f"Nearest to the leader, trial {facts.history.winner['leader']}, is trial {near['trial']}: "  # type: ignore[index]
-        f"{value}{unit} ({low} to {high}, paired over {near['n']} seeds, Holm-corrected p = {near['p_holm']:.2g})."
+        f"{what} the leader, trial {told['leader']}: {value}{unit} ({low} to {high}, paired over {shown['n']} seeds,"
+        f" Holm-corrected p = {shown['p_holm']:.2g})."
     )
 
 

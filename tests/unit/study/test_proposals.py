@@ -267,7 +267,7 @@ def test_points_of_a_fixed_list_above_the_limit_are_pruned_with_their_sizes(samp
 
 def test_a_limit_that_no_point_of_the_space_keeps_is_refused_before_anything_starts():
     space = Story().space
-    with pytest.raises(SpaceError, match="none of 300 random points can be trained; .* and study.max_parameters is 100$"):
+    with pytest.raises(SpaceError, match=r"none of 300 random points can be trained; .* and study\.max_parameters is 100$"):
         space.check(parse({"study": {"max_parameters": 100, "pruner": "none"}}), (1, 28, 28), 10)
 
 

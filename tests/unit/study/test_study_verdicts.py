@@ -74,6 +74,14 @@ def test_a_finalist_that_is_told_apart_is_good_and_ties_are_only_noted() -> None
     tied = verdicts.winner(findings(confirmed({3: [0.98, 0.981, 0.982], 4: [0.979, 0.98, 0.98]}, 0.98, [3, 4])))
     assert level(tied) == "info"
     assert "cannot be told apart" in tied.title  # type: ignore[union-attr]
+    assert "Nearest is trial 4 to the leader, trial 3: −1.00 points" in tied.evidence  # type: ignore[union-attr]
+
+
+def test_of_a_small_winner_among_ties_it_is_said_how_far_behind_the_leader_it_is() -> None:
+    made = confirmed({3: [0.98, 0.981, 0.982], 4: [0.979, 0.98, 0.98]}, 0.98, [3, 4])
+    (made.history.winner or {})["trial"] = 4
+    told = verdicts.winner(findings(made))
+    assert "The winner's distance to the leader, trial 3: −1.00 points (−2.00 to +0.00" in told.evidence  # type: ignore[union-attr]
 
 
 def failed(made: Made, trial: int) -> Made:
