@@ -1,0 +1,210 @@
+"""Settings that were measured together, on the same seeds say: what separates them once the seeds' own luck cancels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from pipeline.evaluation.statistics.levels import ALPHA
+from pipeline.evaluation.statistics.means import ROUNDING, centre, finite, quantile, spread
+
+MOST_EXACT = 16  # pairs whose sign patterns are all counted: 65,536
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """What lies between two settings that were measured in pairs, on the same seeds say.
+
+    value : mean of first minus second
+    low, high : 95 % t interval of it, low <= value <= high
+    p_value : of the paired t test, two-sided, in [0, 1]; below 0.05 exactly where the interval leaves out 0
+    n : pairs, >= 2
+    std : of the difference of one pair, not less than the values' rounding leaves, >= 0
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+    std: float
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float], resolution: float = 0.0) -> PairedDifference:
+    """Compare two settings pair by pair.
+
+    Source: Student 1908 (Biometrika 6, 1). Where all differences are the same, the interval has no width and the p-value is
+    0, or 1 if they are 0 (the limits of t), unless ``resolution`` says how exactly they can be known at all.
+
+    Parameters
+    ----------
+    first, second : at least 2 values each, of the same length, finite
+    resolution : step of the values; differences of two rounded values have a variance of at least ``resolution**2 / 6``
+
+    Raises
+    ------
+    ValueError
+        Fewer than 2 pairs, lengths that differ, or a value that is not finite.
+    """
+    return PairedDifference(*_student(_differences(first, second), _scale(first, second), resolution / math.sqrt(6)))
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Whether two settings that were measured in pairs are the same but for a margin.
+
+    value : mean of first minus second
+    low, high : 90 % t interval of it, low <= value <= high
+    p_value : of the two one-sided tests, in [0, 1]: small where the difference is shown to be less than the margin, either
+        way; below 0.05 exactly where the 90 % interval lies inside the margin
+    p_beyond : two-sided, in [0, 1]: small where the difference is shown to be more than the margin; below 0.05 exactly where
+        the 95 % interval lies wholly outside
+    n : pairs, >= 2
+    margin : > 0
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    p_beyond: float
+    n: int
+    margin: float
+
+
+def equivalence(first: Sequence[float], second: Sequence[float], margin: float, resolution: float = 0.0) -> Equivalence:
+    """Show that two settings differ by less than a margin; that no difference was found does not show it.
+
+    Source: Schuirmann 1987 (J. Pharmacokinet. Biopharm. 15, 657), two one-sided t tests of 5 % each.
+
+    Parameters
+    ----------
+    margin : of the difference, > 0, in the unit of the values
+    first, second, resolution : as of :func:`paired_difference`
+
+    Raises
+    ------
+    ValueError
+        A margin that is not above 0, or as :func:`paired_difference`.
+    """
+    if not margin > 0:
+        raise ValueError(f"a margin must be > 0, got {margin}")
+    part = paired_difference(first, second, resolution)
+    error = part.std / math.sqrt(part.n)
+    room = margin - abs(part.value)
+    if abs(room) <= ROUNDING * max(_scale(first, second), margin):
+        p_value, p_beyond = (0.5 if error else 1.0), 1.0
+    elif error == 0:
+        p_value, p_beyond = (0.0, 1.0) if room > 0 else (1.0, 0.0)
+    else:
+        p_value = float(stats.t.sf(room / error, part.n - 1))
+        p_beyond = min(1.0, 2 * float(stats.t.cdf(room / error, part.n - 1)))
+    width = quantile(part.n, 1 - 2 * ALPHA) * error
+    return Equivalence(part.value, part.value - width, part.value + width, p_value, p_beyond, part.n, margin)
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How values rise with a setting that has several ordered levels, each seed measured at all of them.
+
+    value : mean over the seeds of the least-squares slope, per unit of the positions (per level where those are ranks)
+    low, high : 95 % t interval of it, low <= value <= high
+    p_value : of the t test of the slopes against 0, two-sided, in [0, 1]; below 0.05 exactly where the interval leaves out 0
+    n : seeds, >= 2
+    std : of the slope of one seed, not less than the values' rounding leaves, >= 0
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+    std: float
+
+
+def trend(rows: Sequence[Sequence[float]], positions: Sequence[float] | None = None, resolution: float = 0.0) -> Trend:
+    """Test whether values rise or fall over ordered levels: one slope a seed, then a t test of the slopes.
+
+    Each seed is its own control, as in a paired test, and nothing is assumed of the variance at the levels. Of a relation that
+    bends it tests the linear part. Source: Lorch & Myers 1990 (J. Exp. Psychol.: Learn. Mem. Cogn. 16, 149, individual
+    regressions); Matthews, Altman, Campbell & Royston 1990 (BMJ 300, 230, slopes as summary measures).
+
+    Parameters
+    ----------
+    rows : values of shape (seeds, levels), at least 2 of either, finite; the levels in their order
+    positions : of the levels, shape (levels,), finite and not all the same; None: their ranks 0, 1, …
+    resolution : step of the values; it leaves each slope a variance of at least ``resolution**2 / 12`` by the sum of the squared
+        distances of the positions from their mean
+
+    Raises
+    ------
+    ValueError
+        Fewer than 2 seeds or levels, rows of different lengths, positions that are not as many or all the same, or a value
+        that is not finite.
+    """
+    lengths = {len(row) for row in rows}
+    if len(rows) < 2 or len(lengths) != 1 or max(lengths) < 2:
+        raise ValueError(f"a trend needs at least 2 seeds, each with a value at the same 2 or more levels, got {list(rows)}")
+    values = np.stack([finite(row) for row in rows])  # (seeds, levels)
+    places = np.arange(values.shape[1], dtype=float) if positions is None else np.asarray(positions, float)
+    if places.shape != values.shape[1:] or not np.isfinite(places).all() or np.ptp(places) == 0:
+        raise ValueError(f"positions must be {values.shape[1]} finite numbers, not all the same, got {list(places)}")
+    offsets = places - places.mean()
+    contrast = offsets / (offsets @ offsets)
+    scale = float(np.abs(values).max() * np.abs(contrast).sum())
+    return Trend(*_student(values @ contrast, scale, resolution / math.sqrt(12 * (offsets @ offsets))))
+
+
+def permutation_test(first: Sequence[float], second: Sequence[float], seed: int = 0) -> float:
+    """Two-sided p-value of paired values under random exchange within pairs: no distribution is assumed.
+
+    Exact, over all ``2**n`` sign patterns, up to 16 pairs; above that over 65,535 drawn ones and the observed one.
+    Source: Fisher 1935, The Design of Experiments, section 21; Phipson & Smyth 2010 for counting the observed pattern.
+
+    Raises
+    ------
+    ValueError
+        As :func:`paired_difference`.
+    """
+    differences = _differences(first, second)
+    n = len(differences)
+    if n <= MOST_EXACT:
+        patterns = np.arange(2**n)[:, None] >> np.arange(n) & 1
+    else:
+        patterns = np.random.default_rng(seed).integers(0, 2, (2**MOST_EXACT, n))
+        patterns[0] = 0  # the observed one
+    sums = np.abs((1 - 2 * patterns) @ differences)
+    as_far = sums >= abs(differences.sum()) - ROUNDING * n * _scale(first, second)  # sums that are equal but for rounding count
+    return float(as_far.mean())
+
+
+def _student(values: np.ndarray, scale: float, floor: float) -> tuple[float, float, float, float, int, float]:
+    """The t test of values of shape (n,) against 0: mean, 95 % interval, p-value, n, standard deviation.
+
+    scale : of the numbers that the values were computed from; what is smaller than their rounding is 0
+    floor : of the standard deviation
+    """
+    n, value = len(values), centre(values)
+    std = max(spread(values, scale=scale), floor)
+    error = std / math.sqrt(n)
+    if abs(value) <= ROUNDING * scale:
+        value, p_value = 0.0, 1.0
+    elif error == 0:
+        p_value = 0.0
+    else:
+        p_value = float(2 * stats.t.sf(abs(value) / error, n - 1))
+    return value, value - quantile(n) * error, value + quantile(n) * error, p_value, n, std
+
+
+def _scale(first: Sequence[float], second: Sequence[float]) -> float:
+    return float(np.abs([*first, *second]).max())
+
+
+def _differences(first: Sequence[float], second: Sequence[float]) -> np.ndarray:
+    if len(first) != len(second):
+        raise ValueError(f"pairs need as many values on either side, got {len(first)} and {len(second)}")
+    return finite(first) - finite(second)

@@ -1,0 +1,95 @@
+"""What a reproduction's trainings score on the test images: read once for all trainings that have no score yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline import artifacts
+from pipeline.data.dataset import SearchData, Split, open_test
+from pipeline.evaluation import inspection, metrics
+from pipeline.models import classifier
+from pipeline.models.build import build
+from study.chain import ids
+from study.coordinator import Coordinator
+from study.history import History, Run
+from study.planned import Places, data_of
+from study.reproduction.failure import demonstrate
+from study.reproduction.pages import write_page
+
+FAILURE = "failure.json"  # in the folder of a plan: source 004's failure, recreated on purpose
+DEMONSTRATED = {"004": "cnn-1.s0"}  # by source, the training on which it is recreated
+
+
+def score(folder: Path, run: Run, test: Split) -> dict[str, Any]:
+    """The scores of a kept network, and of the same training after its first epoch and before it.
+
+    Returns
+    -------
+    ``accuracy``, ``successes``, ``n``, ``log_loss`` (nats per image), ``f1_weighted``, ``recall_weighted``, ``f1_macro``,
+    ``confusion`` (rows true, columns predicted), ``first_accuracy`` and ``initial_accuracy``
+    """
+    network = classifier.load(folder)
+    _, probs = inspection.outputs(network, test.images)
+    found = metrics.score(probs, test.labels, network.classes)
+    fresh = build(network.card.model, network.shape, len(network.classes), run.seed)
+    network.network.load_state_dict(fresh.state_dict())
+    return {
+        "accuracy": found.accuracy.value,
+        "successes": found.accuracy.successes,
+        "n": found.accuracy.n,
+        "log_loss": found.log_loss,
+        "f1_weighted": found.weighted["f1"],
+        "recall_weighted": found.weighted["recall"],
+        "f1_macro": found.macro["f1"],
+        "confusion": found.confusion.tolist(),
+        "first_accuracy": _accuracy(classifier.load(folder, "weights_epoch1.safetensors"), test),
+        "initial_accuracy": _accuracy(network, test),
+    }
+
+
+def _accuracy(network: classifier.Classifier, test: Split) -> float:
+    _, probs = inspection.outputs(network, test.images)
+    return float((probs.argmax(axis=1) == np.asarray(test.labels)).mean())
+
+
+def unscored(history: History) -> list[Run]:
+    """Trainings whose weights have not been scored; those that failed have none that are worth it."""
+    return [run for run in history.planned if run.state == "COMPLETE" and run.test is None]
+
+
+def score_all(coordinator: Coordinator, places: Places, root: Path) -> None:
+    """Open each test set that a training without a score needs, once; write the scores down, and a page for each row.
+
+    Killed in the middle, the next call opens it again for those that are left.
+    """
+    history, folder = coordinator.history, coordinator.ledger.folder
+    torch.set_num_threads(1)  # of networks this small more threads wait for each other
+    waiting = unscored(history)
+    for section in dict.fromkeys(data_of(run) for run in waiting):
+        runs = [run for run in waiting if data_of(run) == section]
+        log, reader = root / artifacts.TEST_OPENINGS, f"study {history.spec.name}"
+        test, openings = open_test(places.of[section].test, log, runs[0].fingerprint, reader)
+        for run in runs:
+            own = folder / "runs" / run.key
+            if run.replicate == 0:  # one page for each row
+                write_page(history, run, own, places.of[section], test, openings, _in_mlflow(folder, run))
+            if run.key == DEMONSTRATED.get(history.spec.name.split("-")[1]) and not (folder / FAILURE).exists():
+                data = SearchData.read(places.of[section].search)
+                told = demonstrate(classifier.load(own), data, test, run)
+                artifacts.write_json(folder / FAILURE, told.to_tree())
+            coordinator.record("scored", run=run.key, test=score(own, run, test))
+
+
+def _in_mlflow(folder: Path, run: Run) -> dict[str, Any]:
+    """Where MLflow has the run, as far as the recorder has said so by now."""
+    told = ids(folder)
+    run_id = told["runs"].get(run.key)
+    return {
+        "run_id": run_id,
+        "experiment_id": told["experiment_id"] if run_id else None,
+        "tracking_uri": told["tracking_uri"] or None,
+    }
