@@ -1,0 +1,1 @@
+"""Ablations: one factor changed at a time from a base, and written hypotheses judged."""
