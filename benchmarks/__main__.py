@@ -1,6 +1,6 @@
 """Every benchmark, one after the other: ``python -m benchmarks``."""
 
-from benchmarks import bookkeeping, halving, memory, study_speed, tracking_cost, training_loop
+from benchmarks import bookkeeping, halving, memory, statistics_simulation, study_speed, tracking_cost, training_loop
 
 if __name__ == "__main__":
     training_loop.main()
@@ -9,3 +9,4 @@ if __name__ == "__main__":
     bookkeeping.main()
     study_speed.main()
     halving.main()
+    statistics_simulation.main()

@@ -78,7 +78,7 @@ def changed(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
                 node = node.setdefault(step, {}) if isinstance(node, dict) else node[step]
             if isinstance(node, list) and last not in range(len(node)):
                 raise IndexError
-            node[last] = value
+            node[last] = copy.deepcopy(value)
         except (KeyError, IndexError, TypeError, AttributeError):
             raise ConfigError(f"{path}: no such key") from None
     return result
