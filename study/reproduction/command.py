@@ -141,19 +141,21 @@ def about_now(root: Path) -> dict[str, Any]:
 
 
 def listing(root: Path) -> Table:
-    """Sources and rows, what they report, and how many seeds are trained here."""
+    """Rows, on how many seeds they are trained here, and what their sources report."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("source", "row", "title", "reported", "seeds done"):
-        table.add_column(column, no_wrap=column != "title")
+    for column, width in (("row", 24), ("seeds", 5), ("reported", 18), ("title", 26)):
+        table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=width)
     for one in map(recipe.load, recipe.names()):
         history = history_of(one.plan(1).name, root)
         runs = history.planned if history else []
         for row in one.rows:
             done = sum(run.origin == row.name and run.state == "COMPLETE" for run in runs)
-            table.add_row(one.source, row.name, row.title, _headline(row.reported), "later" if row.later else str(done))
+            table.add_row(f"{one.source}/{row.name}", "later" if row.later else str(done), _headline(row.reported), row.title)
     return table
 
 
 def _headline(reported: Mapping[str, Figure]) -> str:
+    """The figure that a row is known by: ``test 98.96 %``."""
     order = ("test_accuracy", "test_recall_weighted", "validation_accuracy", *reported)
-    return next((f"{name.replace('_', ' ')} {reported[name].text}" for name in order if name in reported), "–")
+    found = next((name for name in order if name in reported), None)
+    return f"{found.replace('_accuracy', '').replace('_', ' ')} {reported[found].text}" if found else "–"
