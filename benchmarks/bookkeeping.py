@@ -169,7 +169,9 @@ def per_trial_up_to(
     proposer = Proposer(history.spec, space, history)
     limits = Limits(total)
     start = time.perf_counter()
-    Coordinator(ledger, history, proposer, AtOnce(), lambda run: data, limits, (10,), Unseen(), lambda: False, recorder.look_after).search()
+    Coordinator(
+        ledger, history, proposer, AtOnce(), lambda run: data, limits, (10,), Unseen(), lambda: False, recorder.look_after
+    ).search()
     return total - before, time.perf_counter() - start
 
 

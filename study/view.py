@@ -199,9 +199,7 @@ def _title(history: History, slots: list[str]) -> str:
     workers = f"{len(slots)} {'worker' if len(slots) == 1 else 'workers'}"
     if "title" in spec.tree:
         return f"{spec.name}: {spec.tree['title']}, {spec.study.trials} trainings, {workers}"
-    return (
-        f"study {spec.name}: {spec.params.data.name}, space {spec.space}, {spec.study.sampler}, {spec.study.pruner}, {workers}"
-    )
+    return f"study {spec.name}: {spec.params.data.name}, space {spec.space}, {spec.study.sampler}, {spec.study.pruner}, {workers}"
 
 
 def _progress(history: History, clock: Clock) -> Table:

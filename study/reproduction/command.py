@@ -20,7 +20,7 @@ from study.ledger import STUDIES, read
 from study.pages import pages
 from study.planned import Carried, carry_out
 from study.reproduction import recipe
-from study.reproduction.failure import Demonstration
+from study.reproduction.failure import Demonstration, verdict
 from study.reproduction.figure import Figure
 from study.reproduction.judge import RecipeResult, judge
 from study.reproduction.markdown import to_markdown
@@ -103,9 +103,10 @@ def write(results: list[RecipeResult], asked: Asked, root: Path) -> tuple[Path, 
         return path if path.exists() else None
 
     about, now = about_now(root), time.time_ns() // 1_000_000
+    failed = demonstration(names, root)
     report = build(
         results,
-        demonstration(names, root),
+        failed,
         now=now,
         about=about,
         pages=lambda source, run: links[source](run),
@@ -114,7 +115,9 @@ def write(results: list[RecipeResult], asked: Asked, root: Path) -> tuple[Path, 
     mode = "-".join(part for part in ("quick" if asked.quick else "", f"limit{asked.limit}" if asked.limit else "") if part)
     folder = root / (REPORT.with_name(f"{REPORT.name}-{mode}") if mode else REPORT)
     report.write(folder)
-    (folder / "reproduction.md").write_text(to_markdown(results, about, now), encoding="utf-8")
+    (folder / "reproduction.md").write_text(
+        to_markdown(results, about, now, [verdict(failed)] if failed else []), encoding="utf-8"
+    )
     counts = [
         f"{sum(result.count(word) for result in results)} {word}" for word in ("reproduced", "better", "worse", "not comparable")
     ]

@@ -54,10 +54,9 @@ def forest(result: RecipeResult) -> Drawing | None:
     panels[0].set_yticks(range(len(order)), order)
     panels[0].set_ylim(-0.7, len(order) - 0.3)
     _legend(canvas)
-    several = any(figure.ours and figure.ours.prediction for _, figure in rows)
-    bar = (
-        f"where a single training lies in 95{NARROW}% of cases" if several else f"its 95{NARROW}% Wilson interval"
-    )
+    bar = f"where a single training lies in 95{NARROW}% of cases"
+    if not any(figure.ours and figure.ours.prediction for _, figure in rows):
+        bar = f"its 95{NARROW}% Wilson interval, from which the reported share, uncertain too, may be a little apart by chance"
     caption = (
         f"Cross: as reported. Dot: ours, the mean over seeds; bar: {bar}. Its colour is the verdict. The axis is stretched "
         f"towards 100{NARROW}%: equal steps are equal factors in errors."

@@ -47,8 +47,8 @@ def write_page(
         [{name: epoch[name] for name in account.COLUMNS} for epoch in run.epochs], columns=list(account.COLUMNS)
     )
     checks = [Verdict(**verdict) for verdict in artifacts.read_json(place.checks)["verdicts"]]
-    networks = [classifier.load(folder, name) for name in KEPT[1:]]
-    assessment = assess(*networks, data, test, openings, about, courses, checks, Evaluate())
+    kept, first = (classifier.load(folder, name) for name in KEPT[1:])
+    assessment = assess(kept, first, data, test, openings, about, courses, checks, Evaluate())
     with tempfile.TemporaryDirectory() as name:
         model, evaluation = Path(name, "model"), Path(name, "evaluation")
         model.mkdir()

@@ -190,7 +190,7 @@ def before_training(result: RecipeResult) -> Verdict | None:
         f"{len(values)} rows print {100 * lowest:.0f} to {100 * highest:.0f} % before training, {100 * mean.value:.1f} % on "
         f"average (t interval {100 * mean.low:.1f} to {100 * mean.high:.1f}). Guessing scores {100 * guess:.0f} %; by the sample "
         f"of {TEST:,} images alone within {100 * images.low:.1f} to {100 * images.high:.1f} %, and by its random initial "
-        f"weights, which prefer some classes, far wider.{_untrained_twins(result, name)}"
+        f"weights, which prefer some classes, far wider.{_untrained_twins(result, name)}{_ours_untrained(result, name)}"
     )
     if not mean.low <= guess <= mean.high:
         title = f"{result.recipe.source}: its accuracies before training are not those of guessing"
@@ -208,6 +208,14 @@ def _untrained_twins(result: RecipeResult, name: str) -> str:
             if same_network(first, second) and texts[0] != texts[1]:
                 return f" One and the same configuration ({first.title}) is printed with {texts[0]} and with {texts[1]}."
     return ""
+
+
+def _ours_untrained(result: RecipeResult, name: str) -> str:
+    """How far our own untrained networks lie from guessing."""
+    mine = [share for found in result.rows if not found.cut for share in found.by_seed(name).values()]
+    if not mine:
+        return ""
+    return f" Ours, of {len(mine)} untrained networks: {100 * min(mine):.1f} to {100 * max(mine):.1f} %."
 
 
 def rounded(result: RecipeResult) -> Verdict | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from pipeline.lineage import without_password
 from pipeline.report import formats
 from pipeline.report.headline import Key
 from pipeline.report.provenance import Origin
@@ -105,6 +106,7 @@ def source(result: RecipeResult, pages: Pages, own: Mapping[str, Path]) -> Row:
         "counts": {word: result.count(word) for word in WORDS},
         "later": sum(found.row.later is not None for found in result.rows),
         "seeds": max((len(found.complete) for found in result.rows), default=0),
+        "several": any(figure.ours and figure.ours.prediction for found in result.rows for figure in found.figures),
         "assumed": result.recipe.assumed,
         "assumed_rows": [(found.row.title, found.row.assumed) for found in result.rows if found.row.assumed],
         "rows": rows,
@@ -260,13 +262,10 @@ def _dirty(told: Mapping[str, Any]) -> str:
 
 def commands(results: Sequence[RecipeResult]) -> str:
     """What trains all this again."""
-    lines = []
-    for result in results:
-        seeds = max((len(found.runs) for found in result.rows), default=0)
-        if seeds:
-            commit = result.history.lineage["git_commit"] if result.history else None
-            lines.append(f"study reproduce {result.recipe.source} --seeds {seeds}" + (f"  # at {commit[:12]}" if commit else ""))
-    return "\n".join(lines) or "study reproduce --all"
+    told = [result.history.lineage for result in results if result.history is not None]
+    lines = [f"git checkout {lineage['git_commit']}" for lineage in told if lineage["git_commit"]]
+    lines += [without_password(lineage["command"]) for lineage in told if lineage.get("command")]
+    return "\n".join(dict.fromkeys(lines)) or "study reproduce --all"
 
 
 def _plural(number: int, noun: str) -> str:
