@@ -85,7 +85,7 @@ class Clock:
 
     def __init__(self, history: History) -> None:
         self.began = time.monotonic()
-        self._epochs = sum(len(run.epochs) for run in history.runs.values())
+        self._images = _images(history)
         self._ended = self._over(history)
 
     @staticmethod
@@ -98,14 +98,19 @@ class Clock:
 
     def throughput(self, history: History) -> float:
         """Training images per second of wall time, over all workers."""
-        epochs = sum(len(run.epochs) for run in history.runs.values()) - self._epochs
-        return epochs * sum(history.lineage["dataset"]["counts"]["train"]) / self.elapsed
+        return (_images(history) - self._images) / self.elapsed
 
     def left(self, history: History) -> float | None:
         """Seconds until the trials that are wanted have been tried, at this session's pace; None before the first."""
         done = self._over(history) - self._ended
         wanted = history.spec.study.trials - self._over(history)
         return self.elapsed / done * max(wanted, 0) if done > 0 else None
+
+
+def _images(history: History) -> int:
+    """Training images that all epochs have gone over."""
+    total = sum(history.lineage["dataset"]["counts"]["train"])
+    return sum(len(run.epochs) * min(run.config["train"].get("epoch_images") or total, total) for run in history.runs.values())
 
 
 class PlainView:

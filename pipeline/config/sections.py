@@ -159,7 +159,9 @@ class Train:
     """How the network is trained."""
 
     epochs: Count = 10
-    """passes over the training images"""
+    """passes over the training images, or over epoch_images of them"""
+    epoch_images: Annotated[int | None, Field(ge=2)] = None
+    """images per epoch; null: all; fewer: judged, stopped and promoted sooner, the images still go round in turn"""
     batch_size: Count = 20
     """images per step"""
     loss: Literal["cross_entropy", "nll", "mse", "multi_margin"] = "cross_entropy"

@@ -77,7 +77,7 @@ def after(training: Training) -> Account:
         "epochs_run": len(training.history),
         "stopped_early": training.stopped_early,
         "seconds": seconds,
-        "images_per_second": len(training.history) * len(training.train) / seconds if seconds else None,
+        "images_per_second": len(training.history) * training.epoch_images / seconds if seconds else None,
     }
 
 

@@ -77,6 +77,11 @@ class Training:
         self.best = self.first = self._weights()  # of the best epoch so far, and of epoch 1
 
     @property
+    def epoch_images(self) -> int:
+        """Training images that an epoch goes over."""
+        return min(self.config.epoch_images or len(self.train), len(self.train))
+
+    @property
     def best_epoch(self) -> int:
         """The epoch with the lowest validation loss, counted from 1; 0 before the first."""
         return min(self.history, key=lambda epoch: epoch.validation_loss).epoch if self.history else 0
@@ -126,8 +131,8 @@ class Training:
 
     def _train_epoch(self, number: int, generator: torch.Generator, progress: Progress) -> tuple[float, float, float]:
         """Mean loss and accuracy over the batches of one epoch, and the learning rate of the last."""
-        config, n = self.config, len(self.train)
-        order = torch.randperm(n, generator=generator, device=self.device)
+        config = self.config
+        order = self._order(number, generator)
         batches = [batch for batch in order.split(config.batch_size) if len(batch) > 1 or config.batch_size == 1]
         seen = sum(map(len, batches))  # a last batch of one image is left out: batch norm has no variance there
         outputs = torch.empty(seen, len(self.classifier.classes), device=self.device)
@@ -147,6 +152,21 @@ class Training:
                 progress(done, seen)
         labels = self.train.labels[order[:seen]]
         return self.loss(outputs, labels).item(), _accuracy(outputs, labels), lr
+
+    def _order(self, number: int, generator: torch.Generator) -> torch.Tensor:
+        """The images of an epoch, in order. Where an epoch is a part of them, epochs share permutations one after the other."""
+        n, size = len(self.train), self.epoch_images
+        if size == n:
+            return torch.randperm(n, generator=generator, device=self.device)
+        first, end = (number - 1) * size, number * size
+        passes = range(first // n, (end - 1) // n + 1)
+        several = torch.cat([self._permutation(index) for index in passes])
+        return several[first - passes[0] * n : end - passes[0] * n]
+
+    def _permutation(self, index: int) -> torch.Tensor:
+        """The order of all images in one pass over them."""
+        seed = int(np.random.SeedSequence([self.config.seed, index, 1]).generate_state(1, np.uint64)[0])
+        return torch.randperm(len(self.train), generator=torch.Generator(self.device).manual_seed(seed), device=self.device)
 
     def _divergence(self, number: int, train_loss: float, validation_loss: float, lr: float) -> str | None:
         """Why the epoch counts as diverged, if it does."""

@@ -229,6 +229,7 @@ def over_fitted(findings: Findings) -> Verdict | None:
         return None
     median = float(np.median([epoch["train_accuracy"] - epoch["validation_accuracy"] for epoch in kept]))
     n = sum(facts.history.lineage["dataset"]["counts"]["train"])
+    n = min(best[0].config["train"].get("epoch_images") or n, n)
     train = Proportion.of(round(kept[0]["train_accuracy"] * n), n)
     gap = difference(train, facts.proportion(kept[0]["validation_accuracy"]))
     if median <= GAP or gap.low <= 0:

@@ -42,7 +42,7 @@ def write_page(
     told : ``run_id``, ``experiment_id`` and ``tracking_uri`` of its run in MLflow; ids are None where it is not recorded
     """
     data = SearchData.read(place.search)
-    about = _account(history, run, told)
+    about = _account(history, run, told, sum(data.info.counts["train"]))
     courses = pd.DataFrame(
         [{name: epoch[name] for name in account.COLUMNS} for epoch in run.epochs], columns=list(account.COLUMNS)
     )
@@ -64,7 +64,7 @@ def write_page(
         temporary.write_text(text, encoding="utf-8")
 
 
-def _account(history: History, run: Run, told: Mapping[str, Any]) -> dict[str, Any]:
+def _account(history: History, run: Run, told: Mapping[str, Any], images: int) -> dict[str, Any]:
     """What the train stage would have written of this training (``run.json``)."""
     tree = to_tree(parse(run.config))
     seconds, epochs = run.seconds, len(run.epochs)
@@ -94,7 +94,7 @@ def _account(history: History, run: Run, told: Mapping[str, Any]) -> dict[str, A
         "epochs_run": epochs,
         "stopped_early": epochs < run.config["train"]["epochs"],
         "seconds": seconds,
-        "images_per_second": epochs * sum(history.lineage["dataset"]["counts"]["train"]) / seconds if seconds else None,
+        "images_per_second": epochs * images / seconds if seconds else None,
         "model_uri": None,
         **told,
     }

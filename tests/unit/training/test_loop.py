@@ -51,6 +51,7 @@ def test_every_optimizer_learns_the_stripes(tiny_data, model, optimizer):
         {"optimizer": "nadam"},
         {"schedule": Schedule(name="plateau", patience=0, gamma=0.5)},
         {"schedule": Schedule(name="cosine", warmup_epochs=0.5)},
+        {"epoch_images": 40, "augment": Augment(shift=1)},
     ],
     ids=lambda change: str(next(iter(change.items()), "plain")),
 )
@@ -135,6 +136,22 @@ def test_a_loss_that_explodes_without_overflowing_counts_as_diverged_too(tiny_da
     training = run(Training(CNN, replace(TRAIN, optimizer="sgd", lr=1e6, loss=loss), tiny_data, CPU))
     assert training.diverged is not None
     assert "at lr 1e+06" in training.diverged
+
+
+@pytest.mark.parametrize("size", [40, 50, 75, 149])
+def test_short_epochs_go_through_all_images_before_any_comes_again(tiny_data, size):
+    training = Training(MLP, replace(TRAIN, epoch_images=size), tiny_data, CPU)
+    orders = torch.cat([training._order(number, torch.Generator()) for number in range(1, 13)])
+    assert len(orders) == 12 * size
+    for start in range(0, len(orders) - 149, 150):
+        assert sorted(orders[start : start + 150].tolist()) == list(range(150))
+    assert orders[:150].tolist() != orders[150:300].tolist()
+
+
+def test_an_epoch_of_all_images_or_more_is_the_usual_one(tiny_data):
+    usual = run(Training(MLP, TRAIN, tiny_data, CPU))
+    assert history(run(Training(MLP, replace(TRAIN, epoch_images=150), tiny_data, CPU))) == history(usual)
+    assert history(run(Training(MLP, replace(TRAIN, epoch_images=999), tiny_data, CPU))) == history(usual)
 
 
 def test_early_stopping_waits_for_patience_epochs_without_a_lower_validation_loss(tiny_data):
