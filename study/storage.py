@@ -5,16 +5,13 @@ Optuna's storages are touched here and in :mod:`study.to_optuna` alone, never in
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
 import sqlite3
-import tempfile
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +21,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from pipeline.lineage import without_password
+from pipeline.tracking.store import alone_with
 from study import ledger
 from study.history import fold
 from study.ledger import Event
@@ -51,27 +49,10 @@ def connect(url: str) -> RDBStorage:
     """Optuna's storage at a URL of :func:`study.recorder.locate_storage`, made if missing."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     timeout = {"timeout": 20} if url.startswith("sqlite") else {"connect_timeout": 5}
-    with _one_at_a_time(url):
+    with alone_with(url, lambda fresh: RDBStorage(fresh).engine.dispose()):
         return RDBStorage(
             url.replace("{", "{{").replace("}", "}}"), engine_kwargs={"connect_args": timeout, "pool_pre_ping": True}
         )
-
-
-@contextmanager
-def _one_at_a_time(url: str) -> Iterator[None]:
-    """Alone with an SQLite storage; a missing one appears whole."""
-    if not url.startswith("sqlite:///"):
-        yield
-        return
-    path = Path(url.removeprefix("sqlite:///"))
-    with path.with_name(f"{path.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-                fresh = Path(folder, path.name)
-                RDBStorage(f"sqlite:///{fresh}").engine.dispose()
-                fresh.replace(path)
-        yield
 
 
 def may_pass(error: BaseException | None) -> bool:

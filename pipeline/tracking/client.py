@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import importlib.util
 import json
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +20,8 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import Model, ModelSignature
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.types import Schema, TensorSpec
+
+from pipeline.tracking.store import alone_with
 
 PASSING_CODES = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -61,7 +59,7 @@ def connect(uri: str, artifacts: str | None, experiment: str) -> tuple[MlflowCli
     """
     uri = _with_driver(uri)
     mlflow.set_tracking_uri(uri)
-    with _one_at_a_time(uri, artifacts):
+    with alone_with(uri, lambda fresh: SqlAlchemyStore(fresh, artifacts).engine.dispose()):
         client = MlflowClient(uri)
         return client, _experiment(client, experiment, artifacts)
 
@@ -88,23 +86,6 @@ def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
             f" or bring it back: mlflow experiments restore -x {experiment.experiment_id}"
         )
     return experiment.experiment_id
-
-
-@contextmanager
-def _one_at_a_time(uri: str, artifacts: str | None) -> Iterator[None]:
-    """Alone with an SQLite store; a missing one appears whole, as MLflow leaves a broken one if killed or if two create it."""
-    if not uri.startswith("sqlite:///"):
-        yield
-        return
-    path = Path(uri.removeprefix("sqlite:///"))
-    with path.with_name(f"{path.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-                fresh = Path(folder, path.name)
-                SqlAlchemyStore(f"sqlite:///{fresh}", artifacts).engine.dispose()
-                fresh.replace(path)
-        yield
 
 
 def dataset_input(item: dict[str, Any]) -> DatasetInput:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import socket
 import sqlite3
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -50,6 +53,26 @@ class Store:
     def page(self, experiment_id: str, run_id: str | None = None) -> str:
         """The address of the experiment's charts, or of a run, in MLflow's user interface."""
         return run_page(self.uri, experiment_id, run_id)
+
+
+@contextmanager
+def alone_with(uri: str, make: Callable[[str], None]) -> Iterator[None]:
+    """Alone with an SQLite store; a missing one appears whole, as libraries leave a broken one if killed or if two create it.
+
+    make : creates the database at a URI, and lets go of it; of other stores neither is done
+    """
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    path = Path(uri.removeprefix("sqlite:///"))
+    with path.with_name(f"{path.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+                fresh = Path(folder, path.name)
+                make(f"sqlite:///{fresh}")
+                fresh.replace(path)
+        yield
 
 
 def locate(section: Tracking, environ: Mapping[str, str]) -> Store:

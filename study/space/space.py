@@ -234,7 +234,7 @@ def _read(name_or_path: str, outer: tuple[str, ...]) -> dict[str, Any]:
     if not file.is_file():
         near = difflib.get_close_matches(name_or_path, SHIPPED, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise SpaceError(f"study.space: no space {name_or_path}; {hint}There are {', '.join(SHIPPED)}; or give a YAML file")
+        raise SpaceError(f"study.space: no space {name_or_path}; {hint}there are {', '.join(SHIPPED)}; or give a YAML file")
     try:
         content = YAML(typ="safe").load(file)
     except YAMLError as error:

@@ -7,13 +7,13 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Page
 
 from pipeline.config import Params, parse, to_tree
 from pipeline.data.dataset import DatasetInfo
@@ -29,7 +29,6 @@ from study.spec import Spec
 START = 1_790_000_000_000  # milliseconds since 1970
 IMAGES = 6000  # of validation
 NOISE = np.array([0.0010, -0.0020, 0.0005, 0.0015, -0.0010])  # what the seeds do to every row alike
-VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
 INFO = DatasetInfo(
     "mnist", tuple("0123456789"), (1, 28, 28), (0.13,), (0.3,), "f" * 32, 0,
     {"train": (5400,) * 10, "validation": (600,) * 10, "test": (1000,) * 10},
@@ -378,43 +377,6 @@ def test_rows_that_change_the_data_are_named(tmp_path: Path) -> None:
 # -- the page
 
 
-class Page(HTMLParser):
-    """All text and attributes; fails on tags that do not match."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.references: list[str] = []
-        self.ids: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        assert len(given) == len(attrs), self.get_starttag_text()
-        self.references += [value for name in ("href", "src") if (value := given.get(name))]
-        self.ids += [given["id"]] if given.get("id") else []
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.references += [value for name, value in attrs if name in ("href", "src") and value]
-        self.ids += [value for name, value in attrs if name == "id" and value]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> does not close at {self.getpos()}"
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
     """The report of a whole ablation with a failure, and where it was written."""
@@ -428,11 +390,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
 
 def test_the_page_is_complete_by_itself(written: tuple[Report, Path]) -> None:
     page = Page((written[1] / "index.html").read_text())
-    outside = [text for text in page.references if not text.startswith(("#", "data:"))]
+    references, ids = [*page.attributes("href"), *page.attributes("src")], page.attributes("id")
+    outside = [text for text in references if not text.startswith(("#", "data:"))]
     assert all(text.startswith("http://127.0.0.1:5000/#/runs/") for text in outside)
     assert len(set(outside)) == 4 * 9  # of every row all seeds but the first, as the addresses have it
-    assert len(set(page.ids)) == len(page.ids)
-    assert {text[1:] for text in page.references if text.startswith("#")} <= set(page.ids)
+    assert len(set(ids)) == len(ids)
+    assert {text[1:] for text in references if text.startswith("#")} <= set(ids)
 
 
 def test_the_page_tells_the_hypotheses_the_rows_and_where_it_comes_from(written: tuple[Report, Path]) -> None:

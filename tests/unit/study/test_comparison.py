@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, replace
-from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pages import Page
 from rich.console import Console
 
 from pipeline import artifacts
@@ -33,7 +33,6 @@ from study.ledger import STUDIES
 FINGERPRINT = "f" * 32
 GOOD = {"model": {"dense": [{"out": 16}]}, "train": {"epochs": 3, "batch_size": 10, "lr": 0.01}}
 POOR = {"model": {"dense": []}, "train": {"epochs": 2, "batch_size": 75, "lr": 0.001}}
-VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
 
 
 TRAINED: dict[str, Training] = {}
@@ -368,42 +367,6 @@ def test_images_that_are_gone_are_prepared_again_or_said_to_be_gone(made) -> Non
 
 
 # -- what is written
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, all text; fails on tags that do not match."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(dict(attrs)) == len(attrs), self.get_starttag_text()
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> does not close at {self.getpos()}"
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def attributes(self, name: str) -> list[str]:
-        return [value for _, attributes in self.elements if (value := attributes.get(name)) is not None]
 
 
 def printed(told: Comparison) -> str:
