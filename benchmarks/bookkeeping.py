@@ -133,6 +133,9 @@ class Unseen:
     def update(self, history: History, event: Event) -> None:
         return None
 
+    def say(self, text: str) -> None:
+        return None
+
     def tick(self, history: History, problems: list[str]) -> None:
         return None
 

@@ -34,6 +34,8 @@ class View(Protocol):
 
     def update(self, history: History, event: Event) -> None: ...
 
+    def say(self, text: str) -> None: ...
+
     def tick(self, history: History, problems: list[str]) -> None: ...
 
 
@@ -127,7 +129,7 @@ class Coordinator:
 
     def _work(self, choose: Callable[[], Run | None]) -> tuple[Outcome, str | None]:
         while True:
-            if self._stop_asked():
+            if self.stop_asked():
                 self._interrupt()
                 return "stopped", None
             if why := self._cause_to_stop():
@@ -341,7 +343,8 @@ class Coordinator:
             return f"the first {ALIKE} {what} failed alike: {failed[-1].reason}"
         return None
 
-    def _stop_asked(self) -> bool:
+    def stop_asked(self) -> bool:
+        """By Ctrl-C, by the end of the process being asked for, or by ``study stop``."""
         return self._interrupted() or (self.ledger.folder / STOP).exists()
 
     def _interrupt(self) -> None:
@@ -365,6 +368,10 @@ class Coordinator:
         event = self._durably("the ledger", partial(self.ledger.append, kind, **content))
         self.history.apply(event)
         self._show(lambda: self.view.update(self.history, event))
+
+    def say(self, text: str) -> None:
+        """Tell what begins now, where no event does."""
+        self._show(lambda: self.view.say(text))
 
     def _tick(self) -> None:
         self._show(lambda: self.view.tick(self.history, self._shown_problems()))

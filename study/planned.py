@@ -19,7 +19,7 @@ from study.plan import Plan
 from study.session import begin, make_coordinator, places, running
 from study.spec import Spec
 
-After = Callable[[Coordinator, "Places"], None]
+After = Callable[[Coordinator, "Places"], bool]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def carry_out(
     changes: Mapping[str, Any],
     root: Path,
     environ: Mapping[str, str],
-    after: After = lambda coordinator, places: None,
+    after: After = lambda coordinator, places: True,
 ) -> Carried:
     """Train every row on every seed, as far as its ledger lacks them, on all workers; then ``after``.
 
@@ -67,7 +67,7 @@ def carry_out(
     ----------
     settings : how and where: sections study (workers, engine, timeouts), tracking, and the mirror of data
     changes : keys of ``settings`` that the command line has set
-    after : what a complete plan is followed by, before its session is closed
+    after : what a complete plan is followed by, before its session is closed; whether it came to its end
 
     Raises
     ------
@@ -98,8 +98,8 @@ def carry_out(
         coordinator = make_coordinator(session, None, lambda run: found.of_run(run).search, ladder=())
         outcome, reason = coordinator.carry_out(tasks)
         session.executor.close()
-        if outcome == "done":
-            after(coordinator, found)
+        if outcome == "done" and not after(coordinator, found):
+            outcome = "stopped"
         coordinator.record("closed", outcome=outcome, reason=reason)
         return Carried(session.history, outcome, reason, session.recorder.finish())
 

@@ -145,6 +145,9 @@ class PlainView:
         elif event["kind"] == "scored":
             self.console.print(f"{event['run']:<16} test {event['test']['accuracy']:.2%}", markup=False)
 
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
     def tick(self, history: History, problems: list[str]) -> None:
         for problem in problems:
             if problem not in self.problems:
@@ -175,6 +178,11 @@ class LiveView:
     def update(self, history: History, event: Event) -> None:
         if event["kind"] == "ended":
             self.ended = [*self.ended[-4:], history.runs[event["run"]]]
+        elif event["kind"] == "scored":  # no training ticks any more
+            self.live.update(draw(history, self.slots, self.clock, self.ended, []), refresh=True)
+
+    def say(self, text: str) -> None:
+        self.live.console.print(text, markup=False)
 
     def tick(self, history: History, problems: list[str]) -> None:
         if time.monotonic() - self.drawn >= REFRESH:
@@ -210,7 +218,10 @@ def _title(history: History, slots: list[str]) -> str:
 def _progress(history: History, clock: Clock) -> Table:
     row = Table.grid(padding=(0, 2))
     finals = history.finals
-    if finals:
+    scored = sum(run.test is not None for run in history.planned)
+    if scored:
+        done, total, what = scored, history.count("COMPLETE"), "scored on test"
+    elif finals:
         wanted = finalists.keys(history)
         done, total, what = sum(run.ended is not None and run.key in wanted for run in finals), len(wanted), "finalists"
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from rich.table import Table
 
 from pipeline import artifacts, lineage
-from pipeline.config import Params
+from pipeline.config import Evaluate, Params
 from study.errors import UsageError
 from study.history import History, Run, fold
 from study.ledger import STUDIES, read
@@ -29,6 +29,7 @@ from study.reproduction.pages import PAGE
 from study.reproduction.scoring import FAILURE, score_all
 
 REPORT = Path("reports/reproduction")
+QUICK_POINTS = 300  # of a t-SNE in a quick look, at most
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class Asked:
             raise UsageError(f"name a source, {', '.join(recipe.names())}, or --all; `study reproduce --list` shows their rows")
         return [recipe.load(name) for name in (recipe.names() if self.whole else dict.fromkeys(self.sources))]
 
+    def shown(self, settings: Evaluate) -> Evaluate:
+        """What the page of a row shows; in a quick look of fewer points, for t-SNE takes most of the time of a page."""
+        return replace(settings, tsne_images=min(settings.tsne_images, QUICK_POINTS)) if self.quick else settings
+
     def plan_name(self, one: recipe.Recipe) -> str:
         return one.plan(self.seeds, self.limit, self.quick).name
 
@@ -70,7 +75,9 @@ def reproduce(
     problems: list[str] = []
     for one in asked.recipes:
         plan = one.plan(asked.seeds, asked.limit, asked.quick)
-        carried = carry_out(plan, settings, changes, root, environ, after=partial(score_all, root=root))
+        carried = carry_out(
+            plan, settings, changes, root, environ, after=partial(score_all, root=root, settings=asked.shown(settings.evaluate))
+        )
         problems += carried.problems
         if carried.outcome != "done" or carried.reason:
             break

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import signal
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from pipeline import artifacts
+from pipeline.config import Evaluate
 from pipeline.data.dataset import SearchData, Split, open_test
 from pipeline.evaluation import inspection, metrics
 from pipeline.models import classifier
 from pipeline.models.build import build
+from pipeline.report import formats
 from study.chain import ids
 from study.coordinator import Coordinator
 from study.history import History, Run
 from study.planned import Places, data_of
 from study.reproduction.failure import demonstrate
-from study.reproduction.pages import write_page
+from study.reproduction.pages import Facts, write_page
 
 FAILURE = "failure.json"  # in the folder of a plan: source 004's failure, recreated on purpose
 DEMONSTRATED = {"004": "cnn-1.s0"}  # by source, the training on which it is recreated
@@ -61,27 +67,63 @@ def unscored(history: History) -> list[Run]:
     return [run for run in history.planned if run.state == "COMPLETE" and run.test is None]
 
 
-def score_all(coordinator: Coordinator, places: Places, root: Path) -> None:
+def score_all(coordinator: Coordinator, places: Places, root: Path, settings: Evaluate) -> bool:
     """Open each test set that a training without a score needs, once; write the scores down, and a page for each row.
 
-    Killed in the middle, the next call opens it again for those that are left.
+    As many processes as the plan had workers do it. Stopped or killed in the middle, the next call opens the test set again
+    for those that are left.
+
+    Returns
+    -------
+    Whether all are scored; False where a stop was asked for.
     """
     history, folder = coordinator.history, coordinator.ledger.folder
-    torch.set_num_threads(1)  # of networks this small more threads wait for each other
     waiting = unscored(history)
-    for section in dict.fromkeys(data_of(run) for run in waiting):
-        runs = [run for run in waiting if data_of(run) == section]
-        log, reader = root / artifacts.TEST_OPENINGS, f"study {history.spec.name}"
-        test, openings = open_test(places.of[section].test, log, runs[0].fingerprint, reader)
-        for run in runs:
-            own = folder / "runs" / run.key
-            if run.replicate == 0:  # one page for each row
-                write_page(history, run, own, places.of[section], test, openings, _in_mlflow(folder, run))
-            if run.key == DEMONSTRATED.get(history.spec.name.split("-")[1]) and not (folder / FAILURE).exists():
-                data = SearchData.read(places.of[section].search)
-                told = demonstrate(classifier.load(own), data, test, run)
-                artifacts.write_json(folder / FAILURE, told.to_tree())
-            coordinator.record("scored", run=run.key, test=score(own, run, test))
+    if not waiting:
+        return True
+    count = min(len(coordinator.executor.slots), len(waiting))
+    coordinator.say(f"scoring {formats.plural(len(waiting), 'network')} on the test images, and drawing a page for each row")
+    pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_alone_on_its_core)  # torch and threads do not fork
+    try:
+        scores = {}
+        for section in dict.fromkeys(data_of(run) for run in waiting):
+            runs = [run for run in waiting if data_of(run) == section]
+            log, reader = root / artifacts.TEST_OPENINGS, f"study {history.spec.name}"
+            test, openings = open_test(places.of[section].test, log, runs[0].fingerprint, reader)
+            for run in runs:
+                facts = Facts(run, history.lineage, places.of[section], openings, _in_mlflow(folder, run))
+                on_it = run.key == DEMONSTRATED.get(history.spec.name.split("-")[1])
+                scores[pool.submit(_judge, folder, facts, test, settings, on_it)] = run.key
+        for ended in as_completed(scores):
+            coordinator.record("scored", run=scores[ended], test=ended.result())
+            if coordinator.stop_asked():
+                break
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return not unscored(history)
+
+
+def _alone_on_its_core() -> None:
+    """One thread, of networks this small more wait for each other; Ctrl-C is the coordinator's to take."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    threadpool_limits(1)  # of BLAS and OpenMP, for the t-SNE
+
+
+def _judge(folder: Path, facts: Facts, test: Split, settings: Evaluate, demonstrated: bool) -> dict[str, Any]:
+    """All that is made of one training after its end; its scores.
+
+    folder : of the plan
+    demonstrated : whether source 004's failure is recreated on this network
+    """
+    run = facts.run
+    own = folder / "runs" / run.key
+    if run.replicate == 0:  # one page for each row
+        write_page(facts, own, test, settings)
+    if demonstrated and not (folder / FAILURE).exists():
+        data = SearchData.read(facts.place.search)
+        artifacts.write_json(folder / FAILURE, demonstrate(classifier.load(own), data, test, run).to_tree())
+    return score(own, run, test)
 
 
 def _in_mlflow(folder: Path, run: Run) -> dict[str, Any]:
