@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     reproduce.add_argument("sources", metavar="ID", nargs="*", help="000 to 004")
     reproduce.add_argument("--all", action="store_true", help="every source")
     reproduce.add_argument("--list", action="store_true", help="show sources and rows, train nothing")
-    reproduce.add_argument("--seeds", type=_count, default=3, metavar="N", help="trainings of each row (3)")
+    reproduce.add_argument("--seeds", type=_count, metavar="N", help="trainings of each row (3; 1 if --quick)")
     reproduce.add_argument("--quick", action="store_true", help="few images, two epochs: shows that all runs, compares nothing")
     _plan_options(reproduce)
     ablate = command("ablate", commands.ablate, "one factor at a time around a base, hypotheses judged", ABLATE)

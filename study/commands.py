@@ -174,7 +174,8 @@ def reproduce(arguments: argparse.Namespace) -> int:
     if arguments.list:
         Console(highlight=False).print(listing(root))
         return 0
-    asked = Asked(tuple(arguments.sources), arguments.all, arguments.seeds, arguments.data_limit, arguments.quick)
+    seeds = arguments.seeds or (1 if arguments.quick else 3)
+    asked = Asked(tuple(arguments.sources), arguments.all, seeds, arguments.data_limit, arguments.quick)
     return _ended(*reproduce(asked, *settings_of(arguments, root), root, os.environ), root)
 
 

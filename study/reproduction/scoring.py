@@ -81,7 +81,7 @@ def score_all(coordinator: Coordinator, places: Places, root: Path, settings: Ev
     waiting = unscored(history)
     if not waiting:
         return True
-    count = min(len(coordinator.executor.slots), len(waiting))
+    count = min(len(history.sessions[-1]["workers"]), len(waiting))
     coordinator.say(f"scoring {formats.plural(len(waiting), 'network')} on the test images, and drawing a page for each row")
     pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_alone_on_its_core)  # torch and threads do not fork
     try:
