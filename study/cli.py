@@ -114,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--all", action="store_true", help="every source")
     reproduce.add_argument("--list", action="store_true", help="show sources and rows, train nothing")
     reproduce.add_argument("--seeds", type=_count, metavar="N", help="trainings of each row (3; 1 if --quick)")
-    reproduce.add_argument("--quick", action="store_true", help="few images, two epochs: shows that all runs, compares nothing")
+    reproduce.add_argument("--quick", action="store_true", help="10,000 images, three epochs: all runs, nothing is compared")
     _plan_options(reproduce)
     ablate = command("ablate", commands.ablate, "one factor at a time around a base, hypotheses judged", ABLATE)
     ablate.add_argument("file", metavar="FILE", nargs="?", help="a YAML file, or the name of a shipped one")

@@ -68,7 +68,11 @@ class Project:
 
     def start(self, *arguments: str, code: str = CLI) -> subprocess.Popen[bytes]:
         """Begin ``study run`` and return at once; its output goes to ``log.txt``."""
-        command = [sys.executable, "-c", code, "run", "--name", self.name, *arguments]
+        return self.begin("run", "--name", self.name, *arguments, code=code)
+
+    def begin(self, *arguments: str, code: str = CLI) -> subprocess.Popen[bytes]:
+        """Begin ``study …`` and return at once; its output goes to ``log.txt``."""
+        command = [sys.executable, "-c", code, *arguments]
         with (self.root / "log.txt").open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.root, env=self.environ, stdout=log, stderr=log, start_new_session=True

@@ -76,15 +76,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Drawing:
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(max(3.6, 0.42 * n_classes + 1.4), 9.5)
     figure = Figure(figsize=(side, side))
-    axes = figure.subplots()
-    axes.imshow(shares, cmap=SHADE, vmin=0, vmax=1)
-    if n_classes <= CELLS:
-        for row, column in np.argwhere(counts):
-            colour = "white" if shares[row, column] > 0.65 else INK
-            axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=colour, fontsize=8)
-    _class_ticks(axes, classes)
-    axes.set(xlabel="predicted", ylabel="true")
-    axes.grid(visible=False)
+    draw_confusion(figure.subplots(), counts, classes)
     errors = counts - np.diag(np.diag(counts))
     caption = f"{np.trace(counts)} of {counts.sum()} test images on the diagonal; a cell's colour is its share of the row."
     if errors.any():
@@ -93,6 +85,21 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Drawing:
     cells = [(classes[i], classes[j], counts[i, j], shares[i, j]) for i, j in np.ndindex(counts.shape)]
     numbers = pd.DataFrame(cells, columns=["true", "predicted", "images", "share_of_true"])
     return Drawing("confusion", "Confusion matrix", caption, figure, numbers)
+
+
+def draw_confusion(axes: Axes, counts: np.ndarray, classes: Sequence[str]) -> None:
+    """The cells of a confusion matrix: ``counts`` (n_classes, n_classes), rows true, or means of counts."""
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap=SHADE, vmin=0, vmax=1)
+    if len(classes) <= CELLS:
+        for row, column in np.argwhere(counts):
+            colour = "white" if shares[row, column] > 0.65 else INK
+            axes.text(
+                column, row, f"{counts[row, column]:.1f}".removesuffix(".0"), ha="center", va="center", color=colour, fontsize=8
+            )
+    _class_ticks(axes, classes)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.grid(visible=False)
 
 
 @styled

@@ -17,7 +17,7 @@ from pipeline.report.formats import NARROW
 from study.report.figures.style import FAINT, accuracy_ticks
 from study.reproduction.failure import Demonstration
 from study.reproduction.judge import Judged, RecipeResult, RowResult
-from study.reproduction.mnist import TEST
+from study.reproduction.mnist import CLASSES, TEST
 
 COLOURS = {"reproduced": "#1e8f5f", "better": VALIDATION, "worse": "#d6453d", "not comparable": FAINT}
 PANELS = ("validation_accuracy", "test_accuracy")
@@ -27,7 +27,7 @@ FLOOR = 0.03  # accuracies that lie closer to each other than this are drawn ove
 
 def draw(results: Sequence[RecipeResult], demonstration: Demonstration | None) -> list[Drawing]:
     """All figures, in the order of the page; what has nothing to show is left out."""
-    drawn = [forest(result) for result in results]
+    drawn = [drawing for result in results for drawing in (forest(result), *confusions(result).values())]
     shown = [drawing for drawing in drawn if drawing is not None]
     return [*shown, *([recalls(demonstration), broken_confusion(demonstration)] if demonstration else [])]
 
@@ -119,6 +119,36 @@ def _numbers(rows: Sequence[tuple[RowResult, Judged]]) -> pd.DataFrame:
         reported = figure.reported.value if figure.reported else None
         content.append((found.row.name, figure.name, reported, *mine, figure.verdict))
     return pd.DataFrame(content, columns=columns)
+
+
+def confusions(result: RecipeResult) -> dict[str, Drawing]:
+    """The confusion matrices that the source prints, beside ours, by row."""
+    return {
+        found.row.name: _confusion(f"confusion-{result.recipe.source}-{found.row.name}", found, np.array(printed), ours)
+        for found in result.rows
+        if (printed := found.row.confusion) is not None and (ours := found.confusion) is not None
+    }
+
+
+@styled
+def _confusion(name: str, found: RowResult, printed: np.ndarray, ours: np.ndarray) -> Drawing:
+    groups = found.row.params.data.merge or [[label] for label in range(CLASSES)]
+    classes = ["+".join(map(str, group)) for group in groups]
+    canvas = Canvas(figsize=(7.5, 3.8))
+    panels = canvas.subplots(1, 2, sharey=True)
+    for panel, title, counts in zip(panels, ("reported", "ours"), (printed, ours), strict=True):
+        figures.draw_confusion(panel, counts, classes)
+        panel.set_title(title)
+    panels[1].set_ylabel("")
+    errors, mine = (round(counts.sum() - np.trace(counts)) for counts in (printed, ours))
+    seeds = f", mean over {len(found.complete)} seeds" if len(found.complete) > 1 else ""
+    caption = (
+        f"Wrong are {errors} of {printed.sum():,} test images as reported, {mine} of {round(ours.sum()):,} of ours{seeds}. "
+        "A cell's colour is its share of the row."
+    )
+    cells = [(classes[i], classes[j], printed[i, j], ours[i, j]) for i, j in np.ndindex(printed.shape)]
+    numbers = pd.DataFrame(cells, columns=["true", "predicted", "reported", "ours"])
+    return Drawing(name, f"Confusion matrix, {found.row.title}", caption, canvas, numbers)
 
 
 @styled

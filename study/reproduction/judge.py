@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from pipeline.report import formats
 from study.history import History, Run
 from study.reproduction.figure import Figure
@@ -40,7 +42,7 @@ class RowResult:
     """One row of a recipe, and what came of it here.
 
     runs : its trainings, by seed; empty where it is marked later, or not trained yet
-    cut : what was cut short, as ``3,000 images, 2 epochs instead of all, 10``; None: nothing
+    cut : what was cut short, as ``10,000 images, 3 epochs instead of all, 10``; None: nothing
     parameters : of our network; None where there is none
     verdict : None where it is marked later, or not trained yet
     basis : what the verdict rests on; why there is none
@@ -69,6 +71,12 @@ class RowResult:
     def by_seed(self, name: str) -> dict[int, float]:
         """Values of a figure by index of the seed, of the trainings that have it."""
         return {run.replicate: found for run in self.complete if (found := value(run, name)) is not None}
+
+    @cached_property
+    def confusion(self) -> np.ndarray | None:
+        """Ours, mean over the seeds, float (n_classes, n_classes), rows true; None where none was scored."""
+        counts = [run.test["confusion"] for run in self.complete if run.test]
+        return np.mean(counts, axis=0) if counts else None
 
     @property
     def seconds(self) -> float:

@@ -22,7 +22,7 @@ from study.reproduction.figure import Figure, kind_of
 T = TypeVar("T")
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-QUICK_IMAGES, QUICK_EPOCHS = 3000, 2  # of a quick look, at most: enough to see that every row trains
+QUICK_IMAGES, QUICK_EPOCHS = 10_000, 3  # of a quick look, at most: enough to see that every row trains
 SECTIONS = ("data", "model", "train")
 RECIPE = ("source", "title", "assumed", "base", "rows", "claims")
 ROW = ("title", "set", "parameters", "reported", "confusion", "assumed", "not_comparable", "later")
@@ -96,8 +96,8 @@ class Recipe:
     def plan(self, seeds: int, limit: int | None = None, quick: bool = False) -> Plan:
         """The rows that are trained here, each on ``seeds`` seeds.
 
-        limit : at most this many training and validation images, and as many test images; None: all, or 3,000 if ``quick``
-        quick : at most two epochs
+        limit : at most this many training and validation images, and as many test images; None: all, or 10,000 if ``quick``
+        quick : at most three epochs
 
         Raises
         ------

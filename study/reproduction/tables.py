@@ -110,6 +110,7 @@ def source(result: RecipeResult, pages: Pages, own: Mapping[str, Path]) -> Row:
         "assumed": result.recipe.assumed,
         "assumed_rows": [(found.row.title, found.row.assumed) for found in result.rows if found.row.assumed],
         "rows": rows,
+        "confusions": [found.row.name for found in result.rows if found.row.confusion],
         "notes": notes,
     }
 

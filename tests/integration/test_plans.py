@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from projects import CLI, Project
+from projects import Project
 from ruamel.yaml import YAML
 
 from study.history import History, fold
-from study.ledger import read, tail
+from study.ledger import read
 
 FILE = {
     "description": "width and learning rate",
@@ -77,14 +75,8 @@ def test_the_same_command_trains_nothing_again_more_seeds_add_to_it_and_other_ro
 
 
 def test_a_killed_ablation_goes_on_and_every_training_is_there_once(project) -> None:
-    with (project.root / "log.txt").open("wb") as log:
-        command = [sys.executable, "-c", CLI, "ablate", "mine.yaml", "--seeds", "4"]
-        process = subprocess.Popen(command, cwd=project.root, env=project.environ, stdout=log, stderr=log, start_new_session=True)
-    seen, offset = 0, 0
-    while seen < 3:
-        events, offset = tail(project.folder, offset)
-        seen += sum(event["kind"] == "ended" for event in events)
-        assert process.poll() is None, project.log
+    process = project.begin("ablate", "mine.yaml", "--seeds", "4")
+    project.await_events("ended", 3)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     ended = project.study("ablate", "mine.yaml", "--seeds", "4")

@@ -433,9 +433,9 @@ def test_a_plan_has_every_row_that_is_trained_and_none_of_later_work():
 @pytest.mark.parametrize(
     ("limit", "quick", "name", "cut"),
     [
-        (None, True, "reproduce-004-quick", {"data.limit": 3000, "train.epochs": 2}),
+        (None, True, "reproduce-004-quick", {"data.limit": 10_000, "train.epochs": 3}),
         (500, False, "reproduce-004-limit500", {"data.limit": 500}),
-        (500, True, "reproduce-004-quick-limit500", {"data.limit": 500, "train.epochs": 2}),
+        (500, True, "reproduce-004-quick-limit500", {"data.limit": 500, "train.epochs": 3}),
     ],
 )
 def test_a_plan_that_is_cut_short_says_so_in_its_name_and_on_every_row(limit, quick, name, cut):
@@ -452,8 +452,8 @@ def test_a_quick_training_stays_possible_with_a_warm_up_and_is_never_longer_than
     slow, short = (parse({"train": section}) for section in (train, {"epochs": 1}))
     rows = (replace(tale.rows[0], params=slow), replace(tale.rows[1], params=short))
     quick = replace(tale, rows=rows).plan(1, quick=True)
-    assert [row.params.train.epochs for row in quick.rows] == [2, 1]
-    assert quick.rows[0].params.train.schedule.warmup_epochs == 1
+    assert [row.params.train.epochs for row in quick.rows] == [3, 1]
+    assert quick.rows[0].params.train.schedule.warmup_epochs == 1.5
     assert all(parse(config_of(row, seed=3)).train.seed == 3 for row in quick.rows)
 
 

@@ -120,7 +120,7 @@ def test_a_quick_look_compares_nothing_and_every_row_says_why(recipes: Mapping[s
     told = reproductions.told(recipes["001"], reproductions.near(), 2, quick=True)
     for row in judge(recipes["001"], told).rows:
         assert row.verdict == "not comparable"
-        assert row.basis == row.cut == "3,000 images, 2 epochs instead of all, 10"
+        assert row.basis == row.cut == "10,000 images, 3 epochs instead of all, 10"
         assert all(figure.verdict == "not comparable" for figure in row.figures)
     limited = judge(recipes["001"], reproductions.told(recipes["001"], reproductions.near(), 2, limit=500))
     assert {row.cut for row in limited.rows} == {"500 images, 10 epochs instead of all, 10"}

@@ -178,6 +178,18 @@ def test_the_numbers_are_kept_as_json_with_every_figure_beside_the_page(written:
     assert {f"figure-{name}" for name in names} <= set(page_of(written[2]).attributes("id"))
 
 
+def test_a_printed_confusion_matrix_stands_beside_ours() -> None:
+    found = judge(recipe.load("000"), reproductions.told(recipe.load("000"), reproductions.near(), seeds=2))
+    report = build([found], None, now=reproductions.START, about={})
+    drawing = next(drawing for drawing in report.drawings() if drawing.name == "confusion-000-exp2")
+    table = drawing.numbers.set_index(["true", "predicted"])
+    assert table.loc[("0+6", "1+7"), "reported"] == 5
+    ours = [run.test["confusion"][3][3] for run in found.by_name["exp2"].complete]
+    assert table.loc[("4+9", "4+9"), "ours"] == sum(ours) / 2
+    assert "Wrong are 82 of 10,000 test images as reported" in drawing.caption
+    assert "figure-confusion-000-exp2" in Page(report.render(report.drawings())).attributes("id")
+
+
 def test_markdown_says_the_same_with_commit_hardware_and_date(written: tuple[Any, Report, Path]) -> None:
     text = to_markdown(written[0], ABOUT, reproductions.START)
     for part in ("c" * 40, "two cores of a small machine", "21 Sep 2026", "torch 2.13.0", "97.93 %", "Later", "| 9 of 10 |"):
@@ -204,7 +216,7 @@ def test_a_page_is_written_in_every_state(state: str, tmp_path: Path) -> None:
     }[state] in text
     if state == "quick":
         rows = [row for result in found for row in result.rows if not row.row.later]
-        assert text.count("3,000 images, 2 epochs instead of all, ") == len(rows)
+        assert text.count("10,000 images, 3 epochs instead of all, ") == len(rows)
     assert "made on purpose" not in text
     assert to_markdown(found, {}, reproductions.START)
 
