@@ -20,6 +20,7 @@ from study.session import begin, make_coordinator, places, running
 from study.spec import Spec
 
 After = Callable[[Coordinator, "Places"], bool]
+Report = Callable[[History], "Path | None"]
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,17 @@ class Places:
 
 @dataclass(frozen=True)
 class Carried:
-    """How far a plan came; problems : what is not recorded yet."""
+    """How far a plan came.
+
+    problems : what is not recorded yet
+    page : of its own report, None where there is none
+    """
 
     history: History
     outcome: Outcome
     reason: str | None
     problems: list[str]
+    page: Path | None = None
 
 
 def data_of(run: Run) -> Data:
@@ -60,6 +66,7 @@ def carry_out(
     root: Path,
     environ: Mapping[str, str],
     after: After = lambda coordinator, places: True,
+    report: Report = lambda history: None,
 ) -> Carried:
     """Train every row on every seed, as far as its ledger lacks them, on all workers; then ``after``.
 
@@ -68,6 +75,7 @@ def carry_out(
     settings : how and where: sections study (workers, engine, timeouts), tracking, and the mirror of data
     changes : keys of ``settings`` that the command line has set
     after : what a complete plan is followed by, before its session is closed; whether it came to its end
+    report : writes the report of what there is by now; its page, which MLflow gets with the folder that it is in; None: no report
 
     Raises
     ------
@@ -101,7 +109,16 @@ def carry_out(
         if outcome == "done" and not after(coordinator, found):
             outcome = "stopped"
         coordinator.record("closed", outcome=outcome, reason=reason)
-        return Carried(session.history, outcome, reason, session.recorder.finish())
+        page = report(session.history)
+        if page is not None and _outdated(session.history):
+            coordinator.record("artifacts", path=str(page.parent), folder="report")
+        return Carried(session.history, outcome, reason, session.recorder.finish(), page)
+
+
+def _outdated(history: History) -> bool:
+    """Whether a training has ended since MLflow was given a report."""
+    ended = max((run.ended for run in history.planned if run.ended is not None), default=0)
+    return not history.artifacts or history.artifacts[-1]["time"] < ended
 
 
 def _params(plan: Plan, settings: Params, trainings: int) -> Params:

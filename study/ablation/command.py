@@ -14,6 +14,7 @@ from pipeline.config import Params
 from study.ablation.definition import load
 from study.ablation.page import build
 from study.ablation.reading import SHIPPED
+from study.history import History
 from study.ledger import STUDIES
 from study.pages import pages
 from study.planned import Carried, carry_out
@@ -42,13 +43,18 @@ def ablate(
     if limits["seeds"] is not None:
         ablation = replace(ablation, seeds=limits["seeds"])
     plan = ablation.plan(limits["limit"])
-    carried = carry_out(plan, settings, changes, root, environ)
-    if not any(run.state == "COMPLETE" for run in carried.history.planned):
-        return carried, None, []
-    report = build(carried.history, ablation, pages(root / STUDIES / plan.name), time.time_ns() // 1_000_000)
-    folder = root / REPORTS / plan.name.removeprefix("ablate-")
-    report.write(folder)
-    return carried, folder / "index.html", [f"{verdict.title}. {verdict.evidence}" for verdict in report.verdicts]
+    folder, told = root / REPORTS / plan.name.removeprefix("ablate-"), list[str]()
+
+    def report(history: History) -> Path | None:
+        if not any(run.state == "COMPLETE" for run in history.planned):
+            return None
+        made = build(history, ablation, pages(root / STUDIES / plan.name), time.time_ns() // 1_000_000)
+        made.write(folder)
+        told.extend(f"{verdict.title}. {verdict.evidence}" for verdict in made.verdicts)
+        return folder / "index.html"
+
+    carried = carry_out(plan, settings, changes, root, environ, report=report)
+    return carried, carried.page, told
 
 
 def listing() -> Table:

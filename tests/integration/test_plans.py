@@ -53,6 +53,9 @@ def test_an_ablation_trains_each_row_once_on_each_seed_and_judges_its_hypothesis
     page = (project.root / "reports/ablations/mine/index.html").read_text()
     assert "ten epochs need large steps" in page
     assert "train.lr: 0.01 beats 0.0001" in page
+    kept = [event["folder"] for event in project.events if event["kind"] == "artifacts"]
+    assert kept == ["report"]  # in MLflow, with the run of the ablation
+    assert len(list(project.root.glob("mlartifacts/**/report/index.html"))) == 1
     verified = project.study("status", "ablate-mine", "--verify")
     assert (verified.returncode, verified.stdout) == (0, "ledger, Optuna and MLflow agree\n"), verified
 
