@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pipeline.evaluation.statistics import holm, mean_interval, paired_difference, prediction_interval
-
-ALPHA = 0.05  # Holm-corrected p-values below it are differences; above it, ties
+from pipeline.evaluation.statistics import ALPHA, holm, mean_interval, paired_difference, prediction_interval
 
 
 @dataclass(frozen=True)

@@ -149,10 +149,10 @@ def _ties(claim: Ties, rows: Rows, resolution: float) -> Judgement:
     leaning: Verdict
     if abs(part.value) < claim.margin:
         leaning, p_value = "supported", same.p_value
-        question = f"90 % interval {_points(same.low)} to {_points(same.high)}, p of less than the margin"
+        question = f"90 % interval {_points(same.low)} to {_points(same.high)}, p for a difference within the margin"
     else:
         leaning, p_value = "refuted", same.p_beyond
-        question = f"95 % interval {_points(part.low)} to {_points(part.high)}, p of more than the margin"
+        question = f"95 % interval {_points(part.low)} to {_points(part.high)}, p for a difference beyond the margin"
     evidence = (
         f"{_against(claim)}: {_points(part.value)} points of accuracy, margin ±{100 * claim.margin:g} "
         f"({question} = {p_value:.2g}, n = {part.n} seeds)."

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from pipeline.evaluation.drawing import ACCENT, INK, SHADE, TRAIN, VALIDATION, Drawing, short, styled
 from pipeline.report import formats
 from study.ablation.crossing import Crossing
-from study.ablation.results import MARGIN, Effect, Result, Results
+from study.ablation.grammar import MARGIN
+from study.ablation.results import Effect, Result, Results
 from study.ablation.words import p_equals, points
 from study.report.figures.style import FAINT, STRETCHED, log_ticks, quality_axis
 

@@ -21,7 +21,7 @@ from study.space.reading import label
 
 Measure = Literal["accuracy", "loss"]
 
-MARGIN = 0.005  # of a tie: half a point of accuracy
+MARGIN = 0.005  # of accuracy: half a point, within which two values tie, unless a claim names another
 PAIR = re.compile(r"(?P<factor>[^:]+?)\s*:\s*(?P<first>.+?)\s+(?P<verb>beats|ties)\s+(?P<second>.+?)(\s+within (?P<margin>.+))?")
 TREND = re.compile(r"(?P<measure>accuracy|loss)\s+(?P<way>rises|falls)\s+as\s+(?P<factor>.+?)\s+rises")
 FORMS = "'FACTOR: A beats B', 'FACTOR: A ties B within 0.5 points', 'accuracy falls as FACTOR rises'"

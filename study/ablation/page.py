@@ -15,7 +15,8 @@ from pipeline.verdict import Verdict
 from study import page
 from study.ablation import figures, headline, tables, verdicts
 from study.ablation.definition import Ablation
-from study.ablation.results import MARGIN, Results, compute
+from study.ablation.grammar import MARGIN
+from study.ablation.results import Results, compute
 from study.history import History
 from study.report.cost import Cost, cost
 

@@ -12,12 +12,11 @@ from pipeline.evaluation.statistics import ALPHA, PairedDifference, holm, paired
 from study.ablation.claims import Claim, Judgement, judge, settle
 from study.ablation.crossing import Crossing, crossing
 from study.ablation.definition import BASE, Ablation, Factor, Level
+from study.ablation.grammar import MARGIN
 from study.history import ENDED, History, Run
 from study.plan import Row
 from study.report.facts import Facts, Range
 from study.space import Space
-
-MARGIN = 0.005  # of accuracy: a factor whose intervals all lie within this of the base does not matter
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pipeline.evaluation.statistics import ALPHA, PairedDifference, paired_difference
 from pipeline.report import formats
 from pipeline.verdict import Verdict
-from study.ablation.results import MARGIN, Effect, Result, Results, shared
+from study.ablation.grammar import MARGIN
+from study.ablation.results import Effect, Result, Results, shared
 from study.ablation.words import against_base, difference, p_equals, points
 
 LEVELS = ("bad", "warn", "good", "info")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation import course
-from pipeline.evaluation.statistics import Proportion, difference, holm, mean_interval, paired_difference
+from pipeline.evaluation.statistics import ALPHA, Proportion, difference, holm, mean_interval, paired_difference
 from pipeline.models.plan import plan
 from pipeline.report import formats
 from pipeline.verdict import Verdict
@@ -18,7 +18,6 @@ from study.reproduction.mnist import CLASSES, SHAPE, TEST, n_classes
 from study.reproduction.recipe import Claim, RecipeRow
 from study.reproduction.words import p_text, points, shown, trainings
 
-ALPHA = 0.05
 WHOLE = 0.005  # half a unit of a figure printed in whole percents
 MOST_NAMED = 4
 
