@@ -60,7 +60,7 @@ def differences(results: Results) -> Drawing | None:
     panel.set_xlabel("difference to the base in validation accuracy, points")
     caption = (
         "Dot: mean over the seeds; bar: its 95 % t interval, paired with the base; strokes: single seeds. Blue is better than "
-        f"the base and orange worse, told apart among all rows (Holm); the band is ±{100 * MARGIN:g} point."
+        f"the base and orange worse, told apart among all rows (Holm); the band is ±{100 * MARGIN:g} points."
     )
     columns = ["row", "seed", "difference"]
     return Drawing("differences", "Every row against the base", caption, figure, pd.DataFrame(numbers, columns=columns))

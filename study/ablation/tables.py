@@ -12,6 +12,7 @@ from pipeline.lineage import without_password
 from pipeline.report import formats
 from pipeline.report.provenance import Origin, yaml_text
 from study.ablation.definition import BASE
+from study.ablation.grammar import MARGIN
 from study.ablation.results import Effect, Hypothesis, Result, Results
 from study.ablation.words import bounds, p_text, points
 from study.history import Run
@@ -98,8 +99,14 @@ def _effect(effect: Effect) -> Row:
         "spread_text": f"{100 * spread.value:.2f}" if spread else None,
         "interval": f"{points(spread.low)} to {points(spread.high)}" if spread else None,
         "n": spread.n if spread else None,
-        "word": "matters" if effect.matters else "does not matter" if effect.flat else "not known",
+        "word": _word(effect),
     }
+
+
+def _word(effect: Effect) -> str:
+    if effect.flat:
+        return f"{'matters, by ' if effect.matters else ''}less than {100 * MARGIN:g} points"
+    return "matters" if effect.matters else "not known"
 
 
 def failures(results: Results) -> list[Row]:

@@ -93,19 +93,19 @@ def _apart(first: Effect, second: Effect, resolution: float) -> PairedDifference
 
 
 def flat(results: Results) -> Iterator[Verdict]:
-    """Info on factors shown not to matter: the whole 95 % interval of every level's difference lies within ±0.5 point."""
+    """Info on factors shown to change little: the whole 95 % interval of every level's difference lies within ±0.5 points."""
     names = [effect.factor.name for effect in results.effects if effect.flat]
     if not names:
         return
     levels = [result for effect in results.effects if effect.flat for result in effect.others]
     low = min(result.difference.low for result in levels if result.difference)
     high = max(result.difference.high for result in levels if result.difference)
-    verb = "does" if len(names) == 1 else "do"
+    verb = "changes" if len(names) == 1 else "change"
     evidence = (
-        f"All 95 % intervals of their differences to the base lie between {points(low)} and {points(high)} points, "
-        f"within ±{100 * MARGIN:g}. That holds for the levels that were tried."
+        f"All 95 % intervals of their differences to the base lie between {points(low)} and {points(high)} points. "
+        "That holds for the levels that were tried."
     )
-    yield Verdict("info", f"{_listed(names)} {verb} not matter", evidence)
+    yield Verdict("info", f"{_listed(names)} {verb} accuracy by less than {100 * MARGIN:g} points", evidence)
 
 
 def leader(results: Results) -> Iterator[Verdict]:

@@ -104,7 +104,8 @@ def test_evidence_is_a_sentence_with_its_numbers() -> None:
         "1 against 2: +0.97 points of accuracy (95 % interval +0.82 to +1.11, p = 0.0012, n = 3 seeds)."
     )
     assert judge(TIES, values, 1e-4).evidence == (
-        "1 against 2: +0.97 points of accuracy, margin ±0.5 (95 % interval +0.82 to +1.11, p for a difference beyond the margin = 0.0051, "
+        "1 against 2: +0.97 points of accuracy, margin ±0.5 (95 % interval +0.82 to +1.11, p for a difference "
+        "beyond the margin = 0.0051, "
         "n = 3 seeds)."
     )
     assert judge(TIES, {1: [0.98, 0.97], 2: [0.98, 0.97]}, 1e-4).evidence == (
