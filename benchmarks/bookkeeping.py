@@ -28,6 +28,7 @@ from study.executors import EpochDone, Message, SegmentDone, Slot, Task
 from study.executors.local import Local
 from study.executors.slots import slots
 from study.history import History, fold
+from study.journal import Journal
 from study.ledger import STUDIES, Event, Ledger, read
 from study.proposals import Proposer
 from study.recorder import Recorder, locate_storage
@@ -172,9 +173,8 @@ def per_trial_up_to(
     proposer = Proposer(history.spec, space, history)
     limits = Limits(total)
     start = time.perf_counter()
-    Coordinator(
-        ledger, history, proposer, AtOnce(), lambda run: data, limits, (10,), Unseen(), lambda: False, recorder.look_after
-    ).search()
+    journal = Journal(ledger, history, Unseen(), lambda: False, recorder.look_after)
+    Coordinator(journal, proposer, AtOnce(), lambda run: data, limits, (10,)).search()
     return total - before, time.perf_counter() - start
 
 

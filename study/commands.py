@@ -107,7 +107,7 @@ def show_best(arguments: argparse.Namespace) -> int:
 
 
 def stop_study(arguments: argparse.Namespace) -> int:
-    from study.coordinator import STOP
+    from study.journal import STOP
     from study.ledger import STUDIES, held
     from study.status import history_of
 

@@ -1,42 +1,27 @@
-"""The one process that owns a study: asks, hands out segments, decides, tells, and writes every event to the ledger first."""
+"""The loop of the one process that owns a study: asks, hands out segments, decides, and writes every event down first."""
 
 from __future__ import annotations
 
-import errno
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from pipeline import artifacts
 from study import finalists, stopping
 from study.executors import Checkpoint, EpochDone, Executor, Message, SegmentDone, SegmentFailed, Slot, Task, WorkerDied
-from study.history import ENDED, History, Run
-from study.ledger import Event, Ledger
+from study.history import ENDED, Run
+from study.journal import CHECKPOINT, Journal
 from study.proposals import Proposer
 
 DEATHS = 3  # of workers in one run, after which it is the run's fault
 ALIKE = 3  # failures that stop a study at its start
 START_UP = 60.0  # seconds that a new worker may take to import torch and map the data, on a busy machine
 GRACE = 20.0  # seconds that running trials have to end their epoch after Ctrl-C
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
-CHECKPOINT = "checkpoint.safetensors"
-STOP = "stop"  # a file of this name in the study's folder asks the coordinator to stop
 
 Outcome = Literal["done", "stopped", "failed"]
-
-
-class View(Protocol):
-    """What people see of a running study."""
-
-    def update(self, history: History, event: Event) -> None: ...
-
-    def say(self, text: str) -> None: ...
-
-    def tick(self, history: History, problems: list[str]) -> None: ...
 
 
 @dataclass
@@ -61,33 +46,24 @@ class Coordinator:
 
     proposer : None for a plan, whose trainings are listed
     data : the folder with the images of a run
-    interrupted : asked every few tenths of a second whether to stop
-    problems : lines to show: stores that are away
     """
 
     def __init__(
         self,
-        ledger: Ledger,
-        history: History,
+        journal: Journal,
         proposer: Proposer | None,
         executor: Executor,
         data: Callable[[Run], Path],
         limits: Limits,
         ladder: tuple[int, ...],
-        view: View,
-        interrupted: Callable[[], bool],
-        problems: Callable[[], list[str]],
     ) -> None:
-        self.ledger, self.history, self.proposer, self.executor = ledger, history, proposer, executor
-        self.data, self.limits, self.view = data, limits, view
-        self._interrupted, self._problems = interrupted, problems
-        self.study = history.spec.study
+        self.journal, self.history, self.proposer, self.executor = journal, journal.history, proposer, executor
+        self.data, self.limits = data, limits
+        self.study = self.history.spec.study
         self.ladder = ladder
         self.busy: dict[str, Busy] = {}  # by name of the slot
         self.awake: set[str] = set()  # slots whose worker has answered since it was started
-        self.unseen = False  # nobody looks any more
         self.exhausted = False  # the sampler has no more points
-        self.disk: str | None = None  # what cannot be written at present
         self.failures: list[str] = []  # of this session, one for each trial that paused or ended, "" where it did not fail
 
     def search(self) -> tuple[Outcome, str | None]:
@@ -114,7 +90,7 @@ class Coordinator:
         if outcome[0] == "done" and (winner := finalists.judge(self.history)):
             known = {} if self.history.winner is None else self.history.winner
             if any(known.get(name) != value for name, value in winner.items()):
-                self.record("winner", **winner)
+                self.journal.record("winner", **winner)
         return outcome
 
     def carry_out(self, tasks: Sequence[Mapping[str, Any]]) -> tuple[Outcome, str | None]:
@@ -129,7 +105,7 @@ class Coordinator:
 
     def _work(self, choose: Callable[[], Run | None]) -> tuple[Outcome, str | None]:
         while True:
-            if self.stop_asked():
+            if self.journal.stop_asked():
                 self._interrupt()
                 return "stopped", None
             if why := self._cause_to_stop():
@@ -143,7 +119,7 @@ class Coordinator:
             for slot, message in self.executor.messages(timeout=0.25):
                 self._take(slot, message)
             self._look_for_hangs()
-            self._tick()
+            self.journal.tick()
 
     def _next_trial(self) -> Run | None:
         """What an idle slot does next: go on with what was interrupted, then what was promoted, then something new."""
@@ -168,7 +144,7 @@ class Coordinator:
         if waiting := [run for run in self.history.finals if run.state == "PAUSED" or _is_new(run)]:
             return waiting[0]
         for content in finalists.tasks(self.history)[:1]:
-            self.record("asked", **content)
+            self.journal.record("asked", **content)
             return self.history.runs[content["run"]]
         return None
 
@@ -179,7 +155,7 @@ class Coordinator:
             return None
         for task in tasks:
             if task["run"] not in self.history.runs:
-                self.record("asked", **task)
+                self.journal.record("asked", **task)
                 return self.history.runs[task["run"]]
         return None
 
@@ -190,7 +166,7 @@ class Coordinator:
         if proposal is None:
             self.exhausted = True
             return None
-        self.record("asked", run=str(proposal.trial), phase="search", **vars(proposal))
+        self.journal.record("asked", run=str(proposal.trial), phase="search", **vars(proposal))
         run = self.history.runs[str(proposal.trial)]
         if proposal.problem:
             self._end(run, "PRUNED", cause="impossible", reason=proposal.problem)
@@ -198,7 +174,7 @@ class Coordinator:
         return run
 
     def _begin(self, slot: Slot, run: Run) -> None:
-        checkpoint = self._folder(run) / CHECKPOINT
+        checkpoint = self.journal.folder_of(run) / CHECKPOINT
         content = checkpoint.read_bytes() if checkpoint.exists() else None
         until = self._until(run)
         task = Task(
@@ -211,7 +187,7 @@ class Coordinator:
             latency="latency" in self.study.objectives or run.phase != "search",
             first=run.phase == "planned",
         )
-        self.record("started", run=run.key, slot=slot.name, epoch=len(run.epochs), until=until)
+        self.journal.record("started", run=run.key, slot=slot.name, epoch=len(run.epochs), until=until)
         self.executor.submit(slot, task)
         self.busy[slot.name] = Busy(run, time.monotonic())
         self._propose_after(run)
@@ -235,13 +211,13 @@ class Coordinator:
         if isinstance(message, EpochDone):
             self._on_epoch(slot, busy, message)
         elif isinstance(message, Checkpoint):
-            self._keep(busy.run, {CHECKPOINT: message.data})
+            self.journal.keep(busy.run, {CHECKPOINT: message.data})
         else:
             del self.busy[slot.name]
             if isinstance(message, SegmentDone):
                 self._on_done(busy, message)
             elif isinstance(message, SegmentFailed):
-                self._keep(busy.run, {"traceback.txt": message.trace.encode()})
+                self.journal.keep(busy.run, {"traceback.txt": message.trace.encode()})
                 self._end(busy.run, "FAIL", cause=message.cause, reason=message.reason)
             else:
                 self._on_died(busy, message)
@@ -250,7 +226,7 @@ class Coordinator:
         run = busy.run
         if message.epoch["epoch"] <= len(run.epochs):
             return  # trained again after a kill, to the same numbers
-        self.record("epoch", run=run.key, epoch=message.epoch)
+        self.journal.record("epoch", run=run.key, epoch=message.epoch)
         if run.phase == "search" and self.study.pruner not in ("none", "asha") and not busy.verdict:
             assert self.proposer is not None
             self.proposer.tell(run)
@@ -266,11 +242,11 @@ class Coordinator:
             files[CHECKPOINT] = message.checkpoint
         if message.first is not None:
             files["weights_epoch1.safetensors"] = message.first
-        self._keep(run, files)
+        self.journal.keep(run, files)
         if message.epoch != len(run.epochs) and not message.diverged:
             # The checkpoint knows epochs that the ledger does not: it was cut by hand, or by a broken disk.
-            (self._folder(run) / CHECKPOINT).unlink(missing_ok=True)
-            self.record("lost", run=run.key, why="had a checkpoint that the ledger does not know; it begins anew")
+            (self.journal.folder_of(run) / CHECKPOINT).unlink(missing_ok=True)
+            self.journal.record("lost", run=run.key, why="had a checkpoint that the ledger does not know; it begins anew")
             return
         told: dict[str, Any] = {"kept_epoch": message.kept_epoch, "latency": message.latency}
         if message.diverged:
@@ -281,7 +257,8 @@ class Coordinator:
             self._end(run, **busy.verdict, **told)
         else:
             at_rung = self.study.pruner == "asha" and len(run.epochs) in self.ladder and run.phase == "search"
-            self.record("paused", run=run.key, epoch=message.epoch, why=f"rung {message.epoch}" if at_rung else "interrupted")
+            why = f"rung {message.epoch}" if at_rung else "interrupted"
+            self.journal.record("paused", run=run.key, epoch=message.epoch, why=why)
             if run.phase != "final":
                 self.failures.append("")
             self._propose_after(run)
@@ -291,10 +268,10 @@ class Coordinator:
         if busy.verdict:
             self._end(run, **busy.verdict)
         elif run.deaths + 1 >= DEATHS:
-            self.record("lost", run=run.key, why=message.reason)
+            self.journal.record("lost", run=run.key, why=message.reason)
             self._end(run, "FAIL", cause="died", reason=f"its worker {message.reason}, {DEATHS} times; out of memory, perhaps")
         else:
-            self.record("lost", run=run.key, why=message.reason)
+            self.journal.record("lost", run=run.key, why=message.reason)
 
     def _look_for_hangs(self) -> None:
         for slot in self.executor.slots:
@@ -321,12 +298,12 @@ class Coordinator:
         return [float(found[name]) for name in self.study.objectives]
 
     def _end(self, run: Run, state: str, **content: Any) -> None:
-        self.record("ended", run=run.key, state=state, **content)
+        self.journal.record("ended", run=run.key, state=state, **content)
         self._propose_after(run)
         if run.phase != "final":
             failed = state == "FAIL" and content["cause"] != "diverged"
             self.failures.append(re.sub(r"\d+", "#", f"{content['cause']}: {content['reason']}") if failed else "")
-        for left in (self._folder(run) / CHECKPOINT, *self._folder(run).glob(".*")):  # of kills in mid-write
+        for left in (self.journal.folder_of(run) / CHECKPOINT, *self.journal.folder_of(run).glob(".*")):  # of kills in mid-write
             left.unlink(missing_ok=True)
 
     def _propose_after(self, run: Run) -> None:
@@ -343,10 +320,6 @@ class Coordinator:
             return f"the first {ALIKE} {what} failed alike: {failed[-1].reason}"
         return None
 
-    def stop_asked(self) -> bool:
-        """By Ctrl-C, by the end of the process being asked for, or by ``study stop``."""
-        return self._interrupted() or (self.ledger.folder / STOP).exists()
-
     def _interrupt(self) -> None:
         """Let running trials end their epoch and keep their checkpoints; what takes too long goes on from its last one."""
         for slot in self.executor.slots:
@@ -356,66 +329,11 @@ class Coordinator:
         while self.busy and time.monotonic() < deadline:
             for slot, message in self.executor.messages(timeout=0.25):
                 self._take(slot, message)
-            self._tick()
+            self.journal.tick()
         for busy in self.busy.values():
-            self.record("paused", run=busy.run.key, epoch=len(busy.run.epochs), why="interrupted")
+            self.journal.record("paused", run=busy.run.key, epoch=len(busy.run.epochs), why="interrupted")
         self.busy.clear()
-
-    # -- writing
-
-    def record(self, kind: str, **content: Any) -> None:
-        """Write an event, take it in, and show it."""
-        event = self._durably("the ledger", partial(self.ledger.append, kind, **content))
-        self.history.apply(event)
-        self._show(lambda: self.view.update(self.history, event))
-
-    def say(self, text: str) -> None:
-        """Tell what begins now, where no event does."""
-        self._show(lambda: self.view.say(text))
-
-    def _tick(self) -> None:
-        self._show(lambda: self.view.tick(self.history, self._shown_problems()))
-
-    def _show(self, draw: Callable[[], None]) -> None:
-        """A terminal that is gone, or a pipe that nobody reads any more, ends no study."""
-        if not self.unseen:
-            try:
-                draw()
-            except (OSError, SystemExit):  # with which rich answers a broken pipe
-                self.unseen = True
-
-    def _keep(self, run: Run, files: dict[str, bytes]) -> None:
-        if CHECKPOINT in files:  # after a power failure no checkpoint may be ahead of the ledger
-            self._durably("the ledger", self.ledger.sync)
-        for name, content in files.items():
-            self._durably(name, partial(_write, self._folder(run) / name, content))
-
-    def _folder(self, run: Run) -> Path:
-        return self.ledger.folder / "runs" / run.key
-
-    def _durably(self, what: str, write: Callable[[], Any]) -> Any:
-        """Write, again and again while the disk is full: workers train on meanwhile, and wait when they have to."""
-        while True:
-            try:
-                result = write()
-            except OSError as error:
-                if error.errno not in FULL or self._interrupted():
-                    raise
-                self.disk = f"{what} cannot be written: {error.strerror}; make room, and the study goes on"
-                self._tick()
-                time.sleep(1.0)
-            else:
-                self.disk = None
-                return result
-
-    def _shown_problems(self) -> list[str]:
-        return [*([self.disk] if self.disk else []), *self._problems()]
 
 
 def _is_new(run: Run) -> bool:
     return run.state == "RUNNING" and not run.segments
-
-
-def _write(path: Path, content: bytes) -> None:
-    with artifacts.atomic_path(path) as temporary:
-        temporary.write_bytes(content)

@@ -14,12 +14,13 @@ from study.data import Arrays, arrays
 from study.definition import lineage_of
 from study.errors import StudyError
 from study.history import History, Run, fold
+from study.journal import Journal
 from study.ledger import STUDIES, held, read
 from study.plan import Plan
-from study.session import begin, make_coordinator, places, running
+from study.session import begin, places, running
 from study.spec import Spec
 
-After = Callable[[Coordinator, "Places"], bool]
+After = Callable[[Journal, "Places"], bool]
 Report = Callable[[History], "Path | None"]
 
 
@@ -65,7 +66,7 @@ def carry_out(
     changes: Mapping[str, Any],
     root: Path,
     environ: Mapping[str, str],
-    after: After = lambda coordinator, places: True,
+    after: After = lambda journal, places: True,
     report: Report = lambda history: None,
 ) -> Carried:
     """Train every row on every seed, as far as its ledger lacks them, on all workers; then ``after``.
@@ -103,16 +104,21 @@ def carry_out(
 
     with ExitStack() as stack:
         session = begin(stack, folder, params, created, opened={}, stores=stores)
-        coordinator = make_coordinator(session, None, lambda run: found.of_run(run).search, ladder=())
+        journal, executor = session.journal, session.executor
+        coordinator = Coordinator(journal, None, executor, lambda run: found.of_run(run).search, session.limits, ladder=())
         outcome, reason = coordinator.carry_out(tasks)
-        session.executor.close()
-        if outcome == "done" and not after(coordinator, found):
+        executor.close()
+        if outcome == "done" and not after(journal, found):
             outcome = "stopped"
-        coordinator.record("closed", outcome=outcome, reason=reason)
-        page = report(session.history)
-        if page is not None and _outdated(session.history):
-            coordinator.record("artifacts", path=str(page.parent), folder="report")
-        return Carried(session.history, outcome, reason, session.recorder.finish(), page)
+        journal.record("closed", outcome=outcome, reason=reason)
+        page, problems = None, []
+        try:
+            page = report(journal.history)
+            if page is not None and _outdated(journal.history):
+                journal.record("artifacts", path=str(page.parent), folder="report")
+        except OSError as error:
+            problems = [f"the report was not written: {error}; the same command tries again"]
+        return Carried(journal.history, outcome, reason, problems + session.recorder.finish(), page)
 
 
 def _outdated(history: History) -> bool:

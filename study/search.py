@@ -17,11 +17,12 @@ from study.data import Arrays, arrays
 from study.definition import Request, changed, kept, known_points, lineage_of, name_of, read_tree, refusal
 from study.errors import StudyError, UsageError
 from study.history import History, fold
+from study.journal import Journal
 from study.ledger import STUDIES, Event, held, read
 from study.pages import write_report
 from study.proposals import Proposer
 from study.recorder import locate_storage, storage_problem
-from study.session import Session, begin, make_coordinator, places, running
+from study.session import Session, begin, places, running
 from study.space import Space
 from study.space.checks import most_epochs
 from study.spec import Spec, differences
@@ -113,36 +114,36 @@ def _refuse_strangers(url: str, folder: Path) -> None:
 
 
 def _search(stack: ExitStack, session: Session, space: Space, place: Arrays, root: Path) -> Result:
-    history, recorder = session.history, session.recorder
+    journal, history, recorder = session.journal, session.journal.history, session.recorder
     study = history.spec.study
     proposer = Proposer(history.spec, space, history)
     for seed in history.seeds:
         if all(run.params != seed["params"] for run in history.trials):
             proposer.enqueue(seed["params"], seed["origin"])
     ladder = stopping.rungs(most_epochs(space, history.spec.params.train.epochs), study.first_rung, study.reduction)
-    coordinator = make_coordinator(session, proposer, lambda run: place.search, ladder)
+    coordinator = Coordinator(journal, proposer, session.executor, lambda run: place.search, session.limits, ladder)
     outcome, reason = coordinator.search()
     if outcome == "done" and study.finalists.top:
         outcome, why = coordinator.confirm()
         reason = why or reason
         if outcome == "done" and history.winner and not history.test:
-            read_test(coordinator, place, root)
+            read_test(journal, place, root)
     session.executor.close()
-    coordinator.record("closed", outcome=outcome, reason=reason)
+    journal.record("closed", outcome=outcome, reason=reason)
     page, problems = None, []
     if outcome == "done":
         try:
             page = write_report(history, space, root)
-            coordinator.record("artifacts", path=str(page.parent), folder="report")
+            journal.record("artifacts", path=str(page.parent), folder="report")
         except OSError as error:
             problems = [f"the report was not written: {error}; `study report {history.spec.name}` tries again"]
     return Result(history, outcome, reason, page, problems + recorder.finish())
 
 
-def read_test(coordinator: Coordinator, place: Arrays, root: Path) -> None:
+def read_test(journal: Journal, place: Arrays, root: Path) -> None:
     """Open test, once for this winner, and write down what its trainings score there."""
-    history = coordinator.history
+    history = journal.history
     assert history.winner is not None
     reader = f"study {history.spec.name}, winner {history.winner['trial']}"
     test, openings = open_test(place.test, root / artifacts.TEST_OPENINGS, history.spec.fingerprint, reader)
-    coordinator.record("tested", **finalists.test_read(history, coordinator.ledger.folder, test, openings))
+    journal.record("tested", **finalists.test_read(history, journal.folder, test, openings))

@@ -17,29 +17,26 @@ from typing import Any
 from pipeline import lineage, tracking
 from pipeline.config import Params, to_tree
 from pipeline.tracking import TrackingError
-from study.coordinator import STOP, Coordinator, Limits
+from study.coordinator import Limits
 from study.definition import seconds
 from study.errors import StudyError
 from study.executors import Executor
 from study.executors.slots import Growth, slots
-from study.history import History, Run, fold
+from study.history import fold
+from study.journal import STOP, Journal
 from study.ledger import Ledger, read
-from study.proposals import Proposer
 from study.recorder import STORES, Recorder, locate_storage, read_stores, storage_problem
-from study.view import LiveView, PlainView, make_view
+from study.view import make_view
 
 
 @dataclass(frozen=True)
 class Session:
     """What is open while a study, or a plan, is worked on."""
 
-    ledger: Ledger
-    history: History
+    journal: Journal
     executor: Executor
     recorder: Recorder
     limits: Limits
-    interrupted: Callable[[], bool]
-    view: PlainView | LiveView
 
 
 def begin(
@@ -76,25 +73,8 @@ def begin(
     recorder = stack.enter_context(Recorder(folder, *stores))
     interrupted = stack.enter_context(_interruptible())
     view = stack.enter_context(make_view(history, [slot.name for slot in executor.slots]))
-    return Session(ledger, history, executor, recorder, limits, interrupted, view)
-
-
-def make_coordinator(
-    session: Session, proposer: Proposer | None, data: Callable[[Run], Path], ladder: tuple[int, ...]
-) -> Coordinator:
-    """The coordinator of an open session."""
-    return Coordinator(
-        session.ledger,
-        session.history,
-        proposer,
-        session.executor,
-        data,
-        session.limits,
-        ladder,
-        session.view,
-        session.interrupted,
-        session.recorder.look_after,
-    )
+    journal = Journal(ledger, history, view, interrupted, recorder.look_after)
+    return Session(journal, executor, recorder, limits)
 
 
 def make_executor(params: Params) -> Executor:

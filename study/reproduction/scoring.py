@@ -20,8 +20,8 @@ from pipeline.models import classifier
 from pipeline.models.build import build
 from pipeline.report import formats
 from study.chain import ids
-from study.coordinator import Coordinator
 from study.history import History, Run
+from study.journal import Journal
 from study.planned import Places, data_of
 from study.reproduction.failure import demonstrate
 from study.reproduction.pages import Facts, write_page
@@ -67,7 +67,7 @@ def unscored(history: History) -> list[Run]:
     return [run for run in history.planned if run.state == "COMPLETE" and run.test is None]
 
 
-def score_all(coordinator: Coordinator, places: Places, root: Path, settings: Evaluate) -> bool:
+def score_all(journal: Journal, places: Places, root: Path, settings: Evaluate) -> bool:
     """Open each test set that a training without a score needs, once; write the scores down, and a page for each row.
 
     As many processes as the plan had workers do it. Stopped or killed in the middle, the next call opens the test set again
@@ -77,12 +77,12 @@ def score_all(coordinator: Coordinator, places: Places, root: Path, settings: Ev
     -------
     Whether all are scored; False where a stop was asked for.
     """
-    history, folder = coordinator.history, coordinator.ledger.folder
+    history, folder = journal.history, journal.folder
     waiting = unscored(history)
     if not waiting:
         return True
     count = min(len(history.sessions[-1]["workers"]), len(waiting))
-    coordinator.say(f"scoring {formats.plural(len(waiting), 'network')} on the test images, and drawing a page for each row")
+    journal.say(f"scoring {formats.plural(len(waiting), 'network')} on the test images, and drawing a page for each row")
     pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_alone_on_its_core)  # torch and threads do not fork
     try:
         scores = {}
@@ -95,8 +95,8 @@ def score_all(coordinator: Coordinator, places: Places, root: Path, settings: Ev
                 on_it = run.key == DEMONSTRATED.get(history.spec.name.split("-")[1])
                 scores[pool.submit(_judge, folder, facts, test, settings, on_it)] = run.key
         for ended in as_completed(scores):
-            coordinator.record("scored", run=scores[ended], test=ended.result())
-            if coordinator.stop_asked():
+            journal.record("scored", run=scores[ended], test=ended.result())
+            if journal.stop_asked():
                 break
     finally:
         pool.shutdown(cancel_futures=True)
