@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from pipeline.evaluation.statistics import ALPHA, Proportion, difference, holm, 
 from pipeline.models.plan import plan
 from pipeline.report import formats
 from pipeline.verdict import Verdict
-from study.reproduction import broken_column
+from study.reproduction import broken_column, words
 from study.reproduction.judge import RecipeResult, RowResult
 from study.reproduction.mnist import CLASSES, SHAPE, TEST, n_classes
 from study.reproduction.recipe import Claim, RecipeRow
@@ -89,11 +90,20 @@ def geometry(result: RecipeResult, claim: Claim, rows: Sequence[RowResult]) -> V
     evidence = f"Printed: {printed:,} parameters. Counted from the layers: {told}. " + (
         f"The printed count is that of {' and '.join(matching)}." if matching else "The printed count is that of neither."
     )
+    evidence += _scores(rows, "test_accuracy")
     if rows[-1].row.title in matching:
         return Verdict("good", f"{result.recipe.source}: the text and its parameter count agree", evidence)
     title = f"{result.recipe.source}: the network of the text (“{claim.text}”) does not have the parameters that are printed"
     remedy = "Its figures stand beside the network whose count matches; the other has rows of its own."
     return Verdict("warn", title, evidence, remedy if matching else "")
+
+
+def _scores(rows: Sequence[RowResult], figure: str) -> str:
+    """Which of the networks comes near to what is printed: `` Printed test accuracy: 98.96 %. Ours: …``."""
+    printed = next((found.row.reported[figure] for found in rows if figure in found.row.reported), None)
+    mine = {found.row.title: list(found.by_seed(figure).values()) for found in rows if not found.cut}
+    told = [f"{title} {formats.percent(fmean(shares))} (n = {len(shares)})" for title, shares in mine.items() if shares]
+    return f" Printed {words.name(figure)}: {printed.text}. Ours: {'; '.join(told)}." if printed and told else ""
 
 
 def effect(result: RecipeResult, claim: Claim, rows: Sequence[RowResult], p_corrected: float) -> Verdict:

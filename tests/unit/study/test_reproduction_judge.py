@@ -172,6 +172,13 @@ def test_the_text_of_000_does_not_fit_its_parameter_count(recipes: Mapping[str, 
     assert "The printed count is that of experiment 1, ten digits." in verdict.evidence
 
 
+def test_both_networks_of_000_are_held_against_its_accuracy(recipes: Mapping[str, Recipe]) -> None:
+    verdict = said(judged(recipes, "000", exp1=0.982, exp1_padded=0.987), "zero-padding")
+    assert "Printed test accuracy: 98.96 %. Ours: experiment 1, ten digits 98.19" in verdict.evidence
+    assert "zero-padding keeps the size 98.7" in verdict.evidence
+    assert "Ours" not in said(judge(recipes["000"], None), "zero-padding").evidence
+
+
 def test_a_text_that_fits_its_parameter_count_is_called_good(recipes: Mapping[str, Recipe]) -> None:
     fitting = tuple(replace(row, parameters=11_070 if row.name == "exp1" else None) for row in recipes["000"].rows)
     assert said(judge(replace(recipes["000"], rows=fitting), None), "agree").level == "good"
