@@ -154,6 +154,10 @@ class History:
         sign = -1 if self.spec.study.objectives[0] == "accuracy" else 1
         return min(ended, key=lambda run: (sign * run.values[0], run.parameters, run.trial), default=None)  # type: ignore[index]
 
+    def leading(self) -> Run | None:
+        """The best trial; before any is complete, the most accurate of those on their way, or paused at a rung."""
+        return self.best() or max((run for run in self.trials if run.epochs), key=lambda run: run.accuracy or 0.0, default=None)
+
     def apply(self, event: Event) -> None:
         """Take in one event. Events that were written twice, around a kill, change nothing the second time."""
         getattr(self, f"_on_{event['kind']}")(event)

@@ -53,12 +53,13 @@ def listing(root: Path) -> Table | str:
     for folder in sorted((root / STUDIES).glob("*")):
         history = fold(read(folder))
         if history is not None:
-            found = history.best()
+            found = history.leading()
+            so_far = "" if found is None or found.state == "COMPLETE" else " so far"
             table.add_row(
                 history.spec.name,
                 state(history, folder),
                 f"{len(history.trials or history.planned)}/{history.spec.study.trials}",
-                f"{found.accuracy:.2%}" if found else "–",
+                f"{found.accuracy:.2%}{so_far}" if found else "–",
                 history.spec.params.data.name,
                 history.spec.space,
                 datetime.fromtimestamp(history.created / 1000).strftime("%Y-%m-%d %H:%M"),

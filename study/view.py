@@ -57,7 +57,7 @@ def result(run: Run, objective: str) -> str:
 
 def best_line(history: History) -> str:
     """The best trial so far with its interval; before any is complete, of those that are on their way."""
-    best = history.best() or max((run for run in history.trials if run.epochs), key=lambda run: run.accuracy or 0.0, default=None)
+    best = history.leading()
     if best is None:
         return "no trial has completed an epoch yet"
     from pipeline.evaluation.statistics import Proportion  # scipy takes most of a second, and there is time by now

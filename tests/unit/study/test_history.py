@@ -92,6 +92,18 @@ def test_of_equal_trials_the_smaller_network_is_the_best() -> None:
     assert best.key == "1"
 
 
+def test_before_any_trial_is_complete_the_most_accurate_on_its_way_leads() -> None:
+    second = [{**event, "run": "1"} for event in (ASKED, started(0, 4), epoch(1, 0.1, 5))]
+    begun = [CREATED, OPENED, ASKED, started(0, 3), epoch(1, 0.4), *second]
+    history = fold(begun)
+    assert history is not None
+    assert history.best() is None
+    assert history.leading() is history.runs["1"]
+    ended = fold([*begun, epoch(2, 0.3), ENDED])
+    assert ended is not None
+    assert ended.leading() is ended.runs["0"]
+
+
 def test_a_definition_survives_its_way_through_the_ledger() -> None:
     assert Spec.of(SPEC.to_tree()) == SPEC
 
