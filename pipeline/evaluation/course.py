@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from pipeline.evaluation.statistics import p_equals
 from pipeline.verdict import Verdict
 
 LITTLE = 0.05  # of the way from guessing to perfect
@@ -73,7 +74,7 @@ def unfinished(history: pd.DataFrame, run: Mapping[str, Any]) -> Verdict | None:
             share = f"{saved:.0%}" if saved < 1 else "all"
             evidence = (
                 f"Validation loss falls by {-fit.slope:.4f} per epoch over the last {window} of {len(loss)} epochs "
-                f"(p = {fit.pvalue:.2g}). At that slope as many epochs again would save {share} of the {loss[-1]:.4f} "
+                f"({p_equals(fit.pvalue)}). At that slope as many epochs again would save {share} of the {loss[-1]:.4f} "
                 "reached; as curves bend, expect less."
             )
             return Verdict("warn", "The validation loss is still falling at the last epoch", evidence, remedy)

@@ -14,7 +14,7 @@ from scipy import stats
 from pipeline.evaluation import course
 from pipeline.evaluation.calibration import Reliability
 from pipeline.evaluation.metrics import Metrics
-from pipeline.evaluation.statistics import Proportion, difference
+from pipeline.evaluation.statistics import Proportion, difference, p_equals
 from pipeline.verdict import Verdict
 
 SURE, UNLIKELY = 0.001, 0.01  # p-values of bad and warn: false alarms in one of 1,000 and one of 100 healthy networks
@@ -114,7 +114,7 @@ def gap(validation: Proportion, test: Proportion) -> Verdict | None:
     word = "below" if delta.value < 0 else "above"
     evidence = (
         f"Test {test}, validation {validation}; difference {_points(delta.value)} points "
-        f"({_points(delta.low)} to {_points(delta.high)}), p = {delta.p_value:.2g} by Fisher's exact test."
+        f"({_points(delta.low)} to {_points(delta.high)}), {p_equals(delta.p_value)} by Fisher's exact test."
     )
     below = (
         "Look for test images or labels that are read in another way, or come from other people, places or times, than training."
@@ -162,8 +162,8 @@ def guessing(test: Metrics) -> Verdict | None:
     return Verdict(
         "warn",
         f"Always answering {test.classes[support.argmax()]} would be as accurate",
-        f"Accuracy {test.accuracy}; the largest class has {majority:.2%} of the test images (binomial test, p = {p_value:.2g}). "
-        f"Balanced accuracy {test.balanced_accuracy:.2%}.",
+        f"Accuracy {test.accuracy}; the largest class has {majority:.2%} of the test images (binomial test, "
+        f"{p_equals(p_value)}). Balanced accuracy {test.balanced_accuracy:.2%}.",
         "Judge by balanced accuracy and recall per class, and give the small classes more images.",
     )
 
@@ -233,7 +233,7 @@ def _all_well(test: Metrics, validation: Metrics, diagram: Reliability) -> Verdi
         "good",
         "Nothing suspicious found",
         f"All {len(test.classes)} classes are recognised, the worst with recall {np.nanmin(test.per_class.recall):.1%}; test and "
-        f"validation differ by {_points(delta.value)} points (p = {delta.p_value:.2g}); accuracy is far from guessing; "
+        f"validation differ by {_points(delta.value)} points ({p_equals(delta.p_value)}); accuracy is far from guessing; "
         f"calibration error {diagram.ece:.4f} (chance {diagram.chance_mean:.4f}); training neither diverged nor was cut short.",
     )
 

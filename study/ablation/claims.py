@@ -21,6 +21,7 @@ from pipeline.evaluation.statistics import (
     MOST_SEEDS,
     equivalence,
     holm,
+    p_equals,
     paired_difference,
     seeds_for_equivalence,
     seeds_needed,
@@ -136,7 +137,7 @@ def _beats(claim: Beats, rows: Rows, resolution: float) -> Judgement:
     part = paired_difference(first, second, resolution)
     evidence = (
         f"{_against(claim)}: {_points(part.value)} points of accuracy "
-        f"(95 % interval {_points(part.low)} to {_points(part.high)}, p = {part.p_value:.2g}, n = {part.n} seeds)."
+        f"(95 % interval {_points(part.low)} to {_points(part.high)}, {p_equals(part.p_value)}, n = {part.n} seeds)."
     )
     leaning = _leaning(part.value, rises=True)
     return Judgement(claim, "undecided", evidence, part.n, leaning, part.p_value, part.value, part.std)
@@ -149,13 +150,13 @@ def _ties(claim: Ties, rows: Rows, resolution: float) -> Judgement:
     leaning: Verdict
     if abs(part.value) < claim.margin:
         leaning, p_value = "supported", same.p_value
-        question = f"90 % interval {_points(same.low)} to {_points(same.high)}, p for a difference within the margin"
+        question = f"90 % interval {_points(same.low)} to {_points(same.high)}, for a difference within the margin"
     else:
         leaning, p_value = "refuted", same.p_beyond
-        question = f"95 % interval {_points(part.low)} to {_points(part.high)}, p for a difference beyond the margin"
+        question = f"95 % interval {_points(part.low)} to {_points(part.high)}, for a difference beyond the margin"
     evidence = (
         f"{_against(claim)}: {_points(part.value)} points of accuracy, margin ±{100 * claim.margin:g} "
-        f"({question} = {p_value:.2g}, n = {part.n} seeds)."
+        f"({question} {p_equals(p_value)}, n = {part.n} seeds)."
     )
     return Judgement(claim, "undecided", evidence, part.n, leaning, p_value, part.value, part.std)
 
@@ -168,7 +169,7 @@ def _trend(claim: Trend, rows: Rows, resolution: float) -> Judgement:
     evidence = (
         f"Mean {claim.measure} {start} at {label(claim.levels[0])}, {end} at {label(claim.levels[-1])}: "
         f"{shown(part.value)}{unit} from one of {len(claim.levels)} values to the next "
-        f"(95 % interval {shown(part.low)} to {shown(part.high)}, p = {part.p_value:.2g}, n = {part.n} seeds)."
+        f"(95 % interval {shown(part.low)} to {shown(part.high)}, {p_equals(part.p_value)}, n = {part.n} seeds)."
     )
     leaning = _leaning(part.value, claim.rises)
     return Judgement(claim, "undecided", evidence, part.n, leaning, part.p_value, part.value, part.std)

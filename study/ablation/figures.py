@@ -12,11 +12,12 @@ from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.drawing import ACCENT, INK, SHADE, TRAIN, VALIDATION, Drawing, short, styled
+from pipeline.evaluation.statistics import p_equals
 from pipeline.report import formats
 from study.ablation.crossing import Crossing
 from study.ablation.grammar import MARGIN
 from study.ablation.results import Effect, Result, Results
-from study.ablation.words import p_equals, points
+from study.ablation.words import points
 from study.report.figures.style import FAINT, STRETCHED, log_ticks, quality_axis
 
 WIDE = 20.0  # largest over smallest value, from which an axis is logarithmic

@@ -8,13 +8,14 @@ from typing import Any
 import pandas as pd
 
 from pipeline.config import to_tree
+from pipeline.evaluation.statistics import p_text
 from pipeline.lineage import without_password
 from pipeline.report import formats
 from pipeline.report.provenance import Origin, yaml_text
 from study.ablation.definition import BASE
 from study.ablation.grammar import MARGIN
 from study.ablation.results import Effect, Hypothesis, Result, Results
-from study.ablation.words import bounds, p_text, points
+from study.ablation.words import bounds, points
 from study.history import Run
 from study.report.axes import cell
 from study.report.cost import Cost

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.evaluation.statistics import ALPHA, PairedDifference, paired_difference
+from pipeline.evaluation.statistics import ALPHA, PairedDifference, p_equals, paired_difference
 from pipeline.report import formats
 from pipeline.verdict import Verdict
 from study.ablation.grammar import MARGIN
 from study.ablation.results import Effect, Result, Results, shared
-from study.ablation.words import against_base, difference, p_equals, points
+from study.ablation.words import against_base, difference, points
 
 LEVELS = ("bad", "warn", "good", "info")
 MOST = 4  # things named in one sentence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.evaluation.statistics import PairedDifference
+from pipeline.evaluation.statistics import PairedDifference, p_equals
 from pipeline.report import formats
 from study.ablation.results import Result
 from study.report.facts import Range
@@ -11,16 +11,6 @@ from study.report.facts import Range
 def points(share: float) -> str:
     """A difference of shares in percentage points: ``+1.20``."""
     return f"{100 * share:+.2f}".replace("-", "\u2212")
-
-
-def p_text(p_value: float) -> str:
-    """``0.031``, ``< 0.001``."""
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}" if p_value < 0.1 else f"{p_value:.2f}"
-
-
-def p_equals(p_value: float) -> str:
-    text = p_text(p_value)
-    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def bounds(found: Range, images: int) -> str:

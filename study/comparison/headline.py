@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.evaluation.statistics import ALPHA
+from pipeline.evaluation.statistics import ALPHA, p_text
 from pipeline.report import formats
 from pipeline.report.headline import Key, strip
 from study.comparison.comparison import Comparison
 from study.comparison.contrasts import Contrast
-from study.comparison.verdicts import interval, method, p_text, points
+from study.comparison.verdicts import interval, method, points
 
 
 def view(comparison: Comparison, now: int) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def keys(comparison: Comparison, single: Contrast | None) -> list[Key]:
     changed = sum(change.p_holm < ALPHA for change in single.classes)
     here, there = (sum(each.seconds for each in side.trainings) / len(side.trainings) for side in comparison.sides)
     return [
-        Key("p", single.p_holm, p_text(single.p_holm).removeprefix("p ").removeprefix("= "), test),
+        Key("p", single.p_holm, p_text(single.p_holm), test),
         Key("Images apart", pair.test.only_first + pair.test.only_second,
             f"{pair.test.only_first} : {pair.test.only_second}", f"only {pair.second.name} right : only {pair.first.name}"),
         Key("Classes that change", changed, f"{changed} of {len(single.classes)}", "in recall, more than chance"),

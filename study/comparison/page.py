@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.artifacts import atomic_folder
 from pipeline.data.dataset import Split
 from pipeline.evaluation.drawing import Drawing, to_png
+from pipeline.evaluation.statistics import p_text
 from pipeline.lineage import digest
 from pipeline.report import formats, inline
 from study import page
@@ -20,7 +21,7 @@ from study.comparison import figures, headline
 from study.comparison.comparison import Comparison
 from study.comparison.contrasts import Contrast, Disagreement
 from study.comparison.numbers import tables, to_tree
-from study.comparison.verdicts import judge, p_text, points
+from study.comparison.verdicts import judge, points
 
 REPORTS = Path("reports/comparisons")
 LONGEST = 100  # characters of a folder's name

@@ -6,9 +6,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.evaluation.statistics import p_text
 from pipeline.report import formats
 from study.comparison.comparison import Comparison
-from study.comparison.verdicts import judge, p_text, points
+from study.comparison.verdicts import judge, points
 
 MARKS = {"bad": ("✕", "red"), "warn": ("!", "yellow"), "good": ("✓", "green"), "info": ("i", "dim")}
 MOST_SETTINGS = 20
@@ -42,7 +43,7 @@ def _sides(comparison: Comparison) -> Table:
             apart = [
                 points(main.value),
                 f"{points(main.low)} to {points(main.high)}",
-                p_text(item.p_holm).removeprefix("p ").removeprefix("= "),
+                p_text(item.p_holm),
             ]
         elif side.label in comparison.left_out:
             apart = ["other images", "", ""]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.evaluation.statistics import ALPHA, McNemar, seeds_needed
+from pipeline.evaluation.statistics import ALPHA, McNemar, p_equals, seeds_needed
 from pipeline.report import formats
 from pipeline.verdict import Level, Verdict
 from study.comparison.comparison import Comparison
@@ -60,22 +60,18 @@ def points(share: float) -> str:
     return text if float(f"{100 * share:.2f}") <= 0 else f"+{text}"
 
 
-def p_text(p_value: float) -> str:
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}" if p_value < 0.1 else f"p = {p_value:.2f}"
-
-
 def method(item: Contrast, compared: int) -> str:
     """The test, its p-value and its n."""
     if isinstance(item.main, McNemar):
         pair = item.pairs[0]
         text = (
-            f"McNemar {p_text(item.main.p_value)}, n = {item.main.n:,} images, of which {item.main.only_first} only "
+            f"McNemar {p_equals(item.main.p_value)}, n = {item.main.n:,} images, of which {item.main.only_first} only "
             f"{pair.second.name} has right and {item.main.only_second} only {pair.first.name}"
         )
     else:
         images = item.pairs[0].test.n
-        text = f"paired t test over {item.main.n} seeds {p_text(item.main.p_value)}, {images:,} validation images"
-    return text + (f"; {p_text(item.p_holm)} after Holm's correction for {compared} comparisons" if compared > 1 else "")
+        text = f"paired t test over {item.main.n} seeds {p_equals(item.main.p_value)}, {images:,} validation images"
+    return text + (f"; {p_equals(item.p_holm)} after Holm's correction for {compared} comparisons" if compared > 1 else "")
 
 
 def _one_pair(item: Contrast) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from statistics import median
 
+from pipeline.evaluation.statistics import p_equals
 from pipeline.report import formats
 from pipeline.verdict import Verdict
 from study.history import Run
@@ -185,7 +186,7 @@ def no_better_than_random(findings: Findings) -> Verdict | None:
         return None
     evidence = (
         f"A guided trial is better than a random one in {told.better:.0%} of pairs ({len(told.guided)} guided, {len(told.drawn)} "
-        f"random{told.at}, one-sided p = {told.p_value:.2g})."
+        f"random{told.at}, one-sided {p_equals(told.p_value)})."
     )
     if told.p_value < CHANCE:
         return Verdict("good", "The sampler learned: guided trials are better than random ones", evidence)

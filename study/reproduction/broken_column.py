@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.evaluation import health
-from pipeline.evaluation.statistics import Proportion, difference
+from pipeline.evaluation.statistics import Proportion, difference, p_equals
 from pipeline.report import formats
 from pipeline.verdict import Verdict
 from study.reproduction.failure import CLASSES
 from study.reproduction.judge import RecipeResult, RowResult
 from study.reproduction.mnist import TEST, TEST_COUNTS, TRAIN
-from study.reproduction.words import p_text, points
+from study.reproduction.words import points
 
 TEST_FIGURE, VALIDATION_FIGURE = "test_accuracy", "validation_accuracy"
 
@@ -71,7 +71,7 @@ def _gaps(result: RecipeResult, printed: Sequence[Printed], bad: Sequence[Printe
     evidence = (
         f"Test minus validation is {points(widest)} to {points(nearest)} points. The middle one, {typical.found.row.title}: test "
         f"{typical.test}, validation {typical.validation}; difference {points(delta.value)} points ({points(delta.low)} to "
-        f"{points(delta.high)}), {p_text(delta.p_value)} by Fisher's exact test.{noted}"
+        f"{points(delta.high)}), {p_equals(delta.p_value)} by Fisher's exact test.{noted}"
     )
     title = (
         f"{result.recipe.source}: the test column is broken: in {len(bad)} of {len(printed)} rows test and validation differ by "

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation import course
-from pipeline.evaluation.statistics import ALPHA, Proportion, difference, holm, mean_interval, paired_difference
+from pipeline.evaluation.statistics import ALPHA, Proportion, difference, holm, mean_interval, p_equals, paired_difference
 from pipeline.models.plan import plan
 from pipeline.report import formats
 from pipeline.verdict import Verdict
@@ -17,7 +17,7 @@ from study.reproduction import broken_column, words
 from study.reproduction.judge import RecipeResult, RowResult
 from study.reproduction.mnist import CLASSES, SHAPE, TEST, n_classes
 from study.reproduction.recipe import Claim, RecipeRow
-from study.reproduction.words import p_text, points, shown, trainings
+from study.reproduction.words import points, shown, trainings
 
 WHOLE = 0.005  # half a unit of a figure printed in whole percents
 MOST_NAMED = 4
@@ -114,8 +114,8 @@ def effect(result: RecipeResult, claim: Claim, rows: Sequence[RowResult], p_corr
     several = p_corrected != p_value
     evidence = (
         f"Printed: {before} and {after}, one training each. The difference is {points(value)} points ({points(low)} to "
-        f"{points(high)}, Newcombe's interval for {TEST:,} test images each), {p_text(p_value)} by Fisher's exact test"
-        + (f", {p_text(p_corrected)} corrected for the claims of this source (Holm)" if several else "")
+        f"{points(high)}, Newcombe's interval for {TEST:,} test images each), {p_equals(p_value)} by Fisher's exact test"
+        + (f", {p_equals(p_corrected)} corrected for the claims of this source (Holm)" if several else "")
         + f". What another seed changes comes on top. {_ours_paired(rows, claim.figure)}"
     )
     word = "which chance alone may explain" if chance else "small, but more than the sample of images explains"
@@ -144,7 +144,7 @@ def _ours_paired(rows: Sequence[RowResult], figure: str) -> str:
     delta = paired_difference([second[seed] for seed in seeds], [first[seed] for seed in seeds], 1 / TEST)
     return (
         f"Ours, paired over {len(seeds)} seeds: {points(delta.value)} points ({points(delta.low)} to {points(delta.high)}), "
-        f"{p_text(delta.p_value)}."
+        f"{p_equals(delta.p_value)}."
     )
 
 
@@ -251,6 +251,7 @@ def rounded(result: RecipeResult) -> Verdict | None:
         f"{200 * base.half_unit:.0f}. From the base ({base.text}), in points: rounding and chance explain "
         f"{_some(told[False])}; they do not explain {_some(told[True])}. {_ours_apart(whole[0], others)}"
     )
+    evidence = evidence.rstrip()
     level, word = ("warn", f"{len(told[False])} of {len(others)}") if told[False] else ("info", "none")
     title = f"{result.recipe.source}: of its differences after training rounding and chance explain {word}"
     return Verdict(level, title, evidence, "Print two decimals, and train each on several seeds.")  # type: ignore[arg-type]

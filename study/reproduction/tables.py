@@ -42,6 +42,7 @@ def headline(results: Sequence[RecipeResult], now: int) -> Row:
         "date": moment.strftime("%-d %b %Y, %H:%M UTC"),
         "datetime": moment.isoformat(),
         "reproduced": counts["reproduced"],
+        "better": counts["better"],
         "judged": judged,
         "nothing": None if judged > counts["not comparable"] else _nothing(results),
         "lede": lede(results),

@@ -54,8 +54,3 @@ def points(share: float) -> str:
 
 def trainings(count: int) -> str:
     return "1 training" if count == 1 else f"{count} trainings"
-
-
-def p_text(p_value: float) -> str:
-    """``p = 0.041``, or ``p < 0.001``."""
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"

@@ -1,6 +1,6 @@
 """How far a figure measured on few images, or over few seeds, can be from the truth; and how many it takes to know."""
 
-from pipeline.evaluation.statistics.levels import ALPHA, CONFIDENCE, holm
+from pipeline.evaluation.statistics.levels import ALPHA, CONFIDENCE, holm, p_equals, p_text
 from pipeline.evaluation.statistics.means import Mean, mean_interval, prediction_interval
 from pipeline.evaluation.statistics.pairs import (
     Equivalence,
@@ -31,6 +31,8 @@ __all__ = [
     "holm",
     "mcnemar",
     "mean_interval",
+    "p_equals",
+    "p_text",
     "paired_difference",
     "permutation_test",
     "power",

@@ -8,6 +8,17 @@ CONFIDENCE = 0.95  # of every interval that is printed, but for that of an equiv
 ALPHA = 0.05  # a p-value below it is a finding
 
 
+def p_text(p_value: float) -> str:
+    """A p-value as people read it: ``0.031``, ``< 0.001``."""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"
+
+
+def p_equals(p_value: float) -> str:
+    """``p = 0.031``, ``p < 0.001``."""
+    text = p_text(p_value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values corrected for being several, in the order given: those below 0.05 are all true in 95 % of such families.
 

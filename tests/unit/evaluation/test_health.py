@@ -79,7 +79,7 @@ def test_reference_004_is_caught_though_its_authors_saw_nothing() -> None:
     assert "test images or their labels differ" in lost.remedy
     gap = next(verdict for title, verdict in found.items() if "points below validation" in title)
     assert gap.level == "bad"
-    assert "p = 0" in gap.evidence
+    assert "p < 0.001" in gap.evidence
     assert "Nothing suspicious found" not in found
 
 

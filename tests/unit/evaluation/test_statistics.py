@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.evaluation.statistics import Proportion, difference, mcnemar
+from pipeline.evaluation.statistics import Proportion, difference, mcnemar, p_equals, p_text
 
 tables = st.tuples(*[st.integers(0, 100)] * 4).filter(any)
 
@@ -145,3 +145,10 @@ def test_the_interval_of_a_paired_difference_covers_as_often_as_it_says() -> Non
     rng = np.random.default_rng(0)
     parts = [mcnemar(*row) for row in rng.multinomial(1000, [0.93, 0.03, 0.02, 0.02], 1000).tolist()]
     assert np.mean([part.low <= 0.01 <= part.high for part in parts]) == pytest.approx(0.95, abs=0.021)
+
+
+def test_a_p_value_is_written_with_two_digits_and_never_as_zero() -> None:
+    assert [p_text(value) for value in (0.0, 0.00099, 0.0012345, 0.031, 0.5, 1.0)] == [
+        "< 0.001", "< 0.001", "0.0012", "0.031", "0.5", "1",
+    ]  # fmt: skip
+    assert (p_equals(0.0), p_equals(0.031)) == ("p < 0.001", "p = 0.031")

@@ -104,17 +104,16 @@ def test_evidence_is_a_sentence_with_its_numbers() -> None:
         "1 against 2: +0.97 points of accuracy (95 % interval +0.82 to +1.11, p = 0.0012, n = 3 seeds)."
     )
     assert judge(TIES, values, 1e-4).evidence == (
-        "1 against 2: +0.97 points of accuracy, margin ±0.5 (95 % interval +0.82 to +1.11, p for a difference "
-        "beyond the margin = 0.0051, "
-        "n = 3 seeds)."
+        "1 against 2: +0.97 points of accuracy, margin ±0.5 (95 % interval +0.82 to +1.11, for a difference "
+        "beyond the margin p = 0.0051, n = 3 seeds)."
     )
     assert judge(TIES, {1: [0.98, 0.97], 2: [0.98, 0.97]}, 1e-4).evidence == (
         "1 against 2: +0.00 points of accuracy, margin ±0.5 (90 % interval \u22120.02 to +0.02, "
-        "p for a difference within the margin = 0.0018, n = 2 seeds)."
+        "for a difference within the margin p = 0.0018, n = 2 seeds)."
     )
     assert judge(FALLS, values, 1e-4).evidence == (
         "Mean accuracy 97.67% at 1, 95.63% at 3: \u22121.02 points from one of 3 values to the next "
-        "(95 % interval \u22121.09 to \u22120.94, p = 0.00027, n = 3 seeds)."
+        "(95 % interval \u22121.09 to \u22120.94, p < 0.001, n = 3 seeds)."
     )
     losses = Trend("loss rises as b rises", "b", (1, 2), "loss", rises=True)
     assert judge(losses, {1: [0.05, 0.06, 0.05], 2: [0.07, 0.08, 0.075]}, 0).evidence == (
