@@ -14,7 +14,9 @@ from rich.table import Table
 
 from pipeline import artifacts, lineage
 from pipeline.config import Evaluate, Params
+from pipeline.report import formats
 from study.errors import UsageError
+from study.executors.slots import usable_cores
 from study.history import History, Run, fold
 from study.ledger import STUDIES, read
 from study.pages import pages
@@ -141,11 +143,12 @@ def about_now(root: Path) -> dict[str, Any]:
     """With what this report is made."""
     commit, dirty = lineage.git_state(root)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    number = "" if device.type == "cuda" else f", {formats.plural(usable_cores(), 'core')}"
     return {
         "git_commit": commit,
         "git_dirty": dirty,
         "environment": lineage.environment(),
-        "hardware": lineage.device_name(device),
+        "hardware": lineage.device_name(device) + number,
         "command": "study reproduce",
     }
 

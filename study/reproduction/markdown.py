@@ -43,7 +43,8 @@ def _facts(results: Sequence[RecipeResult], about: Mapping[str, Any], now: int) 
     return [
         f"{', '.join(f'{count} {word}' for word, count in counts.items())}. {tables.lede(results)}",
         "",
-        f"Commit `{about.get('git_commit') or 'none'}`{dirty}; {date}; {hardware}; {versions}.",
+        f"Trained at commit {'; '.join(f'`{origin.text}` ({origin.note})' for origin in tables.trained_at(results)) or 'none'}. "
+        f"This table: commit `{about.get('git_commit') or 'none'}`{dirty}; {date}; {hardware}; {versions}.",
         "",
         "Reproduced: the reported figure, ± half a unit of its last digit, overlaps the interval of a single training of ours "
         "(95 %); with one seed, the chance of the images alone. Intervals of ours are t over n seeds; with n = 1 Wilson's over "

@@ -227,24 +227,29 @@ def lineage(results: Sequence[RecipeResult], about: Mapping[str, Any], now: int)
     ]
     if about.get("command"):
         rows.append(Origin("Command", about["command"], code=True))
-    return [*rows, *_trained_at(results), *(_data(result) for result in results if result.history is not None)]
+    rows += [*trained_at(results), *_trained_on(results)]
+    return [*rows, *(_data(result) for result in results if result.history is not None)]
 
 
-def _trained_at(results: Sequence[RecipeResult]) -> list[Origin]:
-    """The commits, and the machines, of the trainings themselves."""
+def trained_at(results: Sequence[RecipeResult]) -> list[Origin]:
+    """The commits of the trainings themselves, each with its sources."""
     sources: dict[tuple[str, str], list[str]] = {}
-    hosts = set()
     for result in results:
         if result.history is not None:
             told = result.history.lineage
             key = (told["git_commit"] or "not in a git repository", _dirty(told))
             sources.setdefault(key, []).append(result.recipe.source)
-            hosts |= {event["host"] for event in result.history.sessions if event["kind"] == "opened" and event.get("host")}
-    rows = [
+    return [
         Origin("Trained at", commit, code=True, note=", ".join([*names, *([dirty] if dirty else [])]))
         for (commit, dirty), names in sources.items()
     ]
-    return [*rows, *([Origin("Trained on", ", ".join(sorted(hosts)))] if hosts else [])]
+
+
+def _trained_on(results: Sequence[RecipeResult]) -> list[Origin]:
+    """The machines of the trainings."""
+    sessions = [event for result in results if result.history for event in result.history.sessions]
+    hosts = sorted({event["host"] for event in sessions if event["kind"] == "opened" and event.get("host")})
+    return [Origin("Trained on", ", ".join(hosts))] if hosts else []
 
 
 def _data(result: RecipeResult) -> Origin:

@@ -192,7 +192,8 @@ def test_a_printed_confusion_matrix_stands_beside_ours() -> None:
 
 def test_markdown_says_the_same_with_commit_hardware_and_date(written: tuple[Any, Report, Path]) -> None:
     text = to_markdown(written[0], ABOUT, reproductions.START)
-    for part in ("c" * 40, "two cores of a small machine", "21 Sep 2026", "torch 2.13.0", "97.93 %", "Later", "| 9 of 10 |"):
+    assert f"Trained at commit `{'a' * 40}` (001, 003). This table: commit `{'c' * 40}`" in text
+    for part in ("two cores of a small machine", "21 Sep 2026", "torch 2.13.0", "97.93 %", "Later", "| 9 of 10 |"):
         assert part.lower() in text.lower(), part
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in tables} == {8, 9}  # costs have seven columns, the others eight
