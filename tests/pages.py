@@ -8,19 +8,19 @@ VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
 
 
 class Page(HTMLParser):
-    """Elements with their attributes, all text; fails on tags that do not match."""
+    """Elements in order with their attributes, texts with the tags that they lie in; fails on tags that do not match."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
+        self.texts: list[tuple[tuple[str, ...], str]] = []
         self.feed(text)
         self.close()
-        assert not self.open
+        assert not self.open, f"never closed: {self.open}"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(dict(attrs)) == len(attrs), self.get_starttag_text()
+        assert len(dict(attrs)) == len(attrs), f"an attribute stands twice in {self.get_starttag_text()}"
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
@@ -32,12 +32,20 @@ class Page(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> does not close at {self.getpos()}"
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.words.append(data)
+        self.texts.append((tuple(self.open), data))
 
     @property
     def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
+        """All that is read, in one line."""
+        return " ".join(" ".join(data for path, data in self.texts if path and path[-1] not in ("style", "script")).split())
+
+    def texts_in(self, tag: str) -> list[str]:
+        """Texts directly in elements of a kind."""
+        return [data for path, data in self.texts if path and path[-1] == tag]
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """Attributes of the elements of a kind."""
+        return [attributes for name, attributes in self.elements if name == tag]
 
     def attributes(self, name: str) -> list[str]:
         return [value for _, attributes in self.elements if (value := attributes.get(name)) is not None]

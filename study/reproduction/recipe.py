@@ -67,6 +67,11 @@ class RecipeRow:
     not_comparable: Mapping[str, str]
     later: str | None
 
+    def same_configuration(self, other: RecipeRow) -> bool:
+        """As far as the source describes them."""
+        mine, theirs = self.params, other.params
+        return (mine.data, mine.model, mine.train) == (theirs.data, theirs.model, theirs.train)
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import asdict, replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pages import Page
 from ruamel.yaml import YAML
 from torch.nn import functional as F
 
@@ -32,7 +32,6 @@ from pipeline.tracking import Recorded
 from pipeline.verdict import Verdict
 
 HOSTILE = ("<script>alert('class')</script>", '"rows" & columns', "a square")
-VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
 FULL = config.parse(
     {
         "model": {"conv": [{"out": 4, "pool": {"kernel": 2}}], "dense": [{"out": 8}]},
@@ -41,40 +40,6 @@ FULL = config.parse(
     }
 )
 THIN = config.parse({"train": {"epochs": 1}, "evaluate": {"gallery": 0, "samples": 0, "tsne_images": 0}})
-
-
-class Page(HTMLParser):
-    """The parsed page: elements in order with their attributes, and text by element id; fails on tags that do not match."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[tuple[str, ...], str]] = []
-        self.feed(text)
-        self.close()
-        assert not self.open, f"never closed: {self.open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(dict(attrs)) == len(attrs), f"an attribute stands twice in {self.get_starttag_text()}"
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> does not close {self.getpos()}"
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append((tuple(self.open), data))
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def text(self, tag: str) -> list[str]:
-        return [data for path, data in self.texts if path and path[-1] == tag]
 
 
 def images(n: int, rng: np.random.Generator) -> Split:
@@ -197,7 +162,7 @@ def page(text: str) -> Page:
 
 
 def test_a_full_run_shows_every_section_in_order_below_one_headline(page: Page) -> None:
-    assert page.text("h2") == list(TITLES.values())
+    assert page.texts_in("h2") == list(TITLES.values())
     assert len(page.all("h1")) == 1
     assert [attributes["href"] for attributes in page.all("a") if attributes["href"] in {f"#{name}" for name in TITLES}][1:] == [
         f"#{name}" for name in TITLES
@@ -207,7 +172,7 @@ def test_a_full_run_shows_every_section_in_order_below_one_headline(page: Page) 
 def test_a_thin_run_leaves_out_what_it_has_not(thin: Path) -> None:
     page = Page(render(read(thin)))
     absent = {"gallery", "outputs", "embedding"}
-    assert page.text("h2") == [title for name, title in TITLES.items() if name not in absent]
+    assert page.texts_in("h2") == [title for name, title in TITLES.items() if name not in absent]
     drawn = {attributes.get("id") for attributes in page.all("figure")}
     assert drawn.isdisjoint({"figure-filters", "figure-responses", "figure-embeddings"})
     words = " ".join(data for _, data in page.texts)
@@ -229,7 +194,7 @@ def test_numbers_on_the_page_are_the_numbers_in_the_files(full: Path, page: Page
 def test_the_headline_is_the_test_accuracy_with_its_interval(full: Path, page: Page) -> None:
     accuracy = read(full).metrics["accuracy"]
     assert [data for path, data in page.texts if path[-3:] == ("h1", "span", "data")] == [f"{100 * accuracy['value']:.1f}"]
-    words = " ".join(page.text("p"))
+    words = " ".join(page.texts_in("p"))
     assert f"95\u202f% interval {100 * accuracy['low']:.1f}\u202f% to {100 * accuracy['high']:.1f}\u202f%" in words
 
 
@@ -271,7 +236,7 @@ def test_names_of_users_are_text_and_never_markup(text: str, page: Page) -> None
 
 def test_the_page_is_complete_without_its_script(text: str) -> None:
     without = Page(re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL))
-    assert without.text("h2") == list(TITLES.values())
+    assert without.texts_in("h2") == list(TITLES.values())
     hidden = [tag for tag, attributes in without.elements if "hidden" in attributes]
     assert hidden == ["button"]
 
@@ -309,7 +274,7 @@ def test_settings_that_differ_from_the_default_stand_out(page: Page) -> None:
     rows = [attributes for attributes in page.all("tr") if attributes.get("class") == "changed"]
     changed = {"model.conv", "model.dense", "train.epochs", "evaluate.gallery", "evaluate.samples", "evaluate.tsne_images"}
     assert len(rows) == 2 * len(changed), "once in the list of changes, once among all settings"
-    assert changed <= set(page.text("code"))
+    assert changed <= set(page.texts_in("code"))
 
 
 def test_the_settings_of_the_evaluation_are_those_it_used_and_not_those_that_the_training_saw(full: Path) -> None:
@@ -319,8 +284,8 @@ def test_the_settings_of_the_evaluation_are_those_it_used_and_not_those_that_the
     link = next(attributes for attributes in page.all("a") if attributes.get("download") == "params.yaml")
     written = YAML(typ="safe").load(base64.b64decode((link["href"] or "").partition(",")[2]))
     assert written == config.to_tree(replace(FULL, evaluate=replace(FULL.evaluate, gallery=9)))
-    at = page.text("code").index("evaluate.gallery")
-    assert page.text("code")[at + 1] == "9"
+    at = page.texts_in("code").index("evaluate.gallery")
+    assert page.texts_in("code")[at + 1] == "9"
 
 
 def test_a_training_that_diverged_in_its_first_epoch_is_not_said_to_have_trained(full: Path) -> None:
@@ -386,7 +351,7 @@ def test_the_stage_writes_the_page_and_says_where(
 ) -> None:
     monkeypatch.chdir(full)
     report.main()
-    assert Page(artifacts.REPORT.read_text(encoding="utf-8")).text("h2") == list(TITLES.values())
+    assert Page(artifacts.REPORT.read_text(encoding="utf-8")).texts_in("h2") == list(TITLES.values())
     accuracy = asdict(read(full))["metrics"]["accuracy"]
     printed = capsys.readouterr().out
     assert printed.startswith("reports/index.html: test accuracy ")
