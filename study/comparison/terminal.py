@@ -1,4 +1,4 @@
-"""A comparison in a terminal: the verdicts, a row for each side, and what differs in their settings."""
+"""A comparison in a terminal: the verdicts, a column for each side, and what differs in their settings."""
 
 from __future__ import annotations
 
@@ -32,31 +32,34 @@ def render_terminal(comparison: Comparison) -> RenderableType:
 
 
 def _sides(comparison: Comparison) -> Table:
+    """A column for each side, as names are long and terminals narrow."""
     p = "p, Holm" if len(comparison.contrasts) > 1 else "p"
-    table = _table("side", "validation", "95 % interval", "n", "minus first", "95 % interval", p, "parameters", "time")
-    digits = formats.digits_for(comparison.first.images.validation)
-    for side, told in zip(comparison.sides, comparison.ranges, strict=True):
-        item = comparison.contrast_of(side)
-        apart = ["", "", ""]
-        if item:
-            main = item.main
-            apart = [
-                points(main.value),
-                f"{points(main.low)} to {points(main.high)}",
-                p_text(item.p_holm),
-            ]
-        elif side.label in comparison.left_out:
-            apart = ["other images", "", ""]
-        table.add_row(
-            Text(side.label),
-            formats.percent(told.value, digits),
-            f"{100 * told.low:.{digits}f} to {formats.percent(told.high, digits)}",
-            str(len(side.trainings)),
-            *apart,
-            formats.count(side.first.parameters),
-            formats.duration(sum(training.seconds for training in side.trainings) / len(side.trainings)),
-        )
+    table = _table("", *(side.label for side in comparison.sides))
+    names = ("validation", "95 % interval", "n", "minus first", "95 % interval", p, "parameters", "time")
+    columns = [_side(comparison, index) for index in range(len(comparison.sides))]
+    for name, values in zip(names, zip(*columns, strict=True), strict=True):
+        table.add_row(name, *values)
     return table
+
+
+def _side(comparison: Comparison, index: int) -> tuple[str, ...]:
+    side, told = comparison.sides[index], comparison.ranges[index]
+    digits = formats.digits_for(comparison.first.images.validation)
+    item = comparison.contrast_of(side)
+    apart = ("", "", "")
+    if item:
+        interval = f"{points(item.main.low)} to {points(item.main.high)}"
+        apart = (points(item.main.value), interval, p_text(item.p_holm))
+    elif side.label in comparison.left_out:
+        apart = ("other images", "", "")
+    return (
+        formats.percent(told.value, digits),
+        f"{100 * told.low:.{digits}f} to {formats.percent(told.high, digits)}",
+        str(len(side.trainings)),
+        *apart,
+        formats.count(side.first.parameters),
+        formats.duration(sum(training.seconds for training in side.trainings) / len(side.trainings)),
+    )
 
 
 def _settings(comparison: Comparison) -> Table:

@@ -441,15 +441,16 @@ def test_the_current_model_stands_beside_a_study(made) -> None:
     assert [(pair.first.name, pair.second.name) for pair in told.contrasts[0].pairs] == [("current", "tale/0.s0")]
     assert "They were trained by different commits" in titles(told)
     assert not told.unlike
-    assert [row for row in printed(told).splitlines() if row.startswith("current ")]
+    assert ["current", "tale"] in [line.split() for line in printed(told).splitlines()]
 
 
-def test_a_terminal_shows_the_verdicts_a_row_for_each_side_and_the_settings(made) -> None:
+def test_a_terminal_shows_the_verdicts_a_column_for_each_side_and_the_settings(made) -> None:
     told = compare(["tale/0", "tale/1"], made.save(), {})
     text = printed(told)
     assert all(verdict.title in text for verdict in judge(told))
     rows = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
-    row = next(row for row in rows if row[0] == "tale/1" and len(row) > 5)
-    assert row[3:5] == ["1", f"{100 * told.contrasts[0].main.value:+.2f}".replace("-", "\u2212")]
+    assert ["tale/0", "tale/1"] in rows
+    assert ["n", "1", "1"] in rows
+    assert ["minus first", f"{100 * told.contrasts[0].main.value:+.2f}".replace("-", "\u2212")] in rows
     assert ["train.lr", "0.01", "0.001"] in rows
     assert ["model.dense[0]", "out 16", "–"] in rows
