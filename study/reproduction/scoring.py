@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.models import classifier
 from pipeline.models.build import build
 from pipeline.report import formats
 from study.chain import ids
+from study.errors import StudyError
 from study.history import History, Run
 from study.journal import Journal
 from study.planned import Places, data_of
@@ -76,6 +78,11 @@ def score_all(journal: Journal, places: Places, root: Path, settings: Evaluate) 
     Returns
     -------
     Whether all are scored; False where a stop was asked for.
+
+    Raises
+    ------
+    StudyError
+        A scoring process was killed.
     """
     history, folder = journal.history, journal.folder
     waiting = unscored(history)
@@ -92,12 +99,14 @@ def score_all(journal: Journal, places: Places, root: Path, settings: Evaluate) 
             test, openings = open_test(places.of[section].test, log, runs[0].fingerprint, reader)
             for run in runs:
                 facts = Facts(run, history.lineage, places.of[section], openings, _in_mlflow(folder, run))
-                on_it = run.key == DEMONSTRATED.get(history.spec.name.split("-")[1])
-                scores[pool.submit(_judge, folder, facts, test, settings, on_it)] = run.key
+                demonstrated = run.key == DEMONSTRATED.get(history.spec.name.split("-")[1])
+                scores[pool.submit(_judge, folder, facts, test, settings, demonstrated)] = run.key
         for ended in as_completed(scores):
             journal.record("scored", run=scores[ended], test=ended.result())
             if journal.stop_asked():
                 break
+    except BrokenProcessPool:
+        raise StudyError("a process that scores networks was killed; out of memory, perhaps. The same command goes on") from None
     finally:
         pool.shutdown(cancel_futures=True)
     return not unscored(history)

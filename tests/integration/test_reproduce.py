@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from pages import Page
 from projects import PATIENCE, Project
@@ -63,5 +64,19 @@ def test_stopped_while_its_networks_are_scored_it_goes_on_with_those_that_are_le
     assert 1 <= len(scored) < 12
     ended = project.study(*CUT, "--seeds", "3")
     assert ended.returncode == 0, ended.stderr
+    scored = [event["run"] for event in project.events if event["kind"] == "scored"]
+    assert sorted(scored) == sorted(f"{row}.s{seed}" for row in ROWS for seed in range(3))
+
+
+def test_a_scorer_that_is_killed_costs_one_line_and_the_same_command_goes_on(project) -> None:
+    process = project.begin(*CUT, "--seeds", "3")
+    project.await_events("scored")
+    for child in psutil.Process(process.pid).children():
+        if "spawn_main" in " ".join(child.cmdline()):
+            child.kill()
+    assert process.wait(PATIENCE) == 1, project.log
+    assert "error: a process that scores networks was killed" in project.log
+    assert "Traceback" not in project.log
+    assert project.study(*CUT, "--seeds", "3").returncode == 0
     scored = [event["run"] for event in project.events if event["kind"] == "scored"]
     assert sorted(scored) == sorted(f"{row}.s{seed}" for row in ROWS for seed in range(3))
