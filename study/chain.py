@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -173,8 +172,7 @@ def _model(folder: Path, root: Path) -> Step:
     path = folder / WEIGHTS
     if not path.exists():
         return Step("model", NOTHING, f"there is no {_relative(path, root)}")
-    with path.open("rb") as file:
-        return Step("model", f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}", _relative(path, root))
+    return Step("model", f"sha256 {artifacts.sha256(path)}", _relative(path, root))
 
 
 def _config_hash(run: Run, history: History) -> str:
@@ -221,13 +219,13 @@ def ids(folder: Path) -> dict[str, Any]:
     """Which run of MLflow is whose, as the recorder wrote it beside the ledger."""
     path = folder / IDS
     nothing: dict[str, Any] = {"tracking_uri": "", "experiment_id": None, "parent": None, "runs": {}}
-    return artifacts.read_json(path) if path.exists() else nothing
+    return artifacts.read_sealed(path) if path.exists() else nothing
 
 
 def current(root: Path) -> dict[str, Any]:
     """The content of the current model's ``run.json``; empty where there is none."""
     path = root / artifacts.MODEL / "run.json"
-    return artifacts.read_json(path) if path.exists() else {}
+    return artifacts.read_json(artifacts.verified(path.parent) / path.name) if path.exists() else {}
 
 
 def _keys(name: str, history: History) -> str:
@@ -251,5 +249,6 @@ def rows_of(path: Path) -> list[list[str]]:
     """The trials in each row of a leader board; none where there is no report."""
     if not path.exists():
         return []
+    artifacts.verified(path.parent)
     with path.open(newline="") as file:
         return [row["trials"].split() for row in csv.DictReader(file)]

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline import tensors
+from pipeline.artifacts import DamagedError
 from study import finalists, stopping
 from study.executors import Checkpoint, EpochDone, Executor, Message, SegmentDone, SegmentFailed, Slot, Task, WorkerDied
 from study.history import ENDED, Run
@@ -64,6 +66,7 @@ class Coordinator:
         self.busy: dict[str, Busy] = {}  # by name of the slot
         self.awake: set[str] = set()  # slots whose worker has answered since it was started
         self.exhausted = False  # the sampler has no more points
+        self.data_problem: str | None = None  # why no worker can train: the images are not what they were
         self.failures: list[str] = []  # of this session, one for each trial that paused or ended, "" where it did not fail
 
     def search(self) -> tuple[Outcome, str | None]:
@@ -174,15 +177,14 @@ class Coordinator:
         return run
 
     def _begin(self, slot: Slot, run: Run) -> None:
-        checkpoint = self.journal.folder_of(run) / CHECKPOINT
-        content = checkpoint.read_bytes() if checkpoint.exists() else None
         until = self._until(run)
         task = Task(
             run=run.key,
             model=run.config["model"],
             train=run.config["train"],
             data=str(self.data(run)),
-            checkpoint=content,
+            fingerprint=run.fingerprint or self.history.spec.fingerprint,
+            checkpoint=self._checkpoint(run),
             until=until,
             latency="latency" in self.study.objectives or run.phase != "search",
             first=run.phase == "planned",
@@ -191,6 +193,22 @@ class Coordinator:
         self.executor.submit(slot, task)
         self.busy[slot.name] = Busy(run, time.monotonic())
         self._propose_after(run)
+
+    def _checkpoint(self, run: Run) -> bytes | None:
+        """What the run goes on from; None where it begins, or begins anew because its checkpoint is damaged."""
+        path = self.journal.folder_of(run) / CHECKPOINT
+        if not path.exists():
+            return None
+        content = path.read_bytes()
+        try:
+            tensors.check(content)
+        except DamagedError:
+            path.unlink()
+        else:
+            return content
+        self.journal.say(f"run {run.key}: its checkpoint is damaged; it trains again from the start, to the same numbers")
+        self.journal.record("lost", run=run.key, why="had a damaged checkpoint; it begins anew")
+        return None
 
     def _until(self, run: Run) -> int:
         if run.phase == "search" and self.study.pruner == "asha":
@@ -216,6 +234,9 @@ class Coordinator:
             del self.busy[slot.name]
             if isinstance(message, SegmentDone):
                 self._on_done(busy, message)
+            elif isinstance(message, SegmentFailed) and message.cause == "data":
+                self.data_problem = message.reason
+                self.journal.record("paused", run=busy.run.key, epoch=len(busy.run.epochs), why="interrupted")
             elif isinstance(message, SegmentFailed):
                 self.journal.keep(busy.run, {"traceback.txt": message.trace.encode()})
                 self._end(busy.run, "FAIL", cause=message.cause, reason=message.reason)
@@ -312,7 +333,9 @@ class Coordinator:
             self.proposer.tell(run)
 
     def _cause_to_stop(self) -> str | None:
-        """The cause that the first trials of this session have all failed of, if they have."""
+        """The cause that the first trials of this session have all failed of, or that no trial can be trained for."""
+        if self.data_problem:
+            return self.data_problem
         first = self.failures[:ALIKE]
         if len(first) == ALIKE and first[0] and len(set(first)) == 1:
             failed = [run for run in self.history.runs.values() if run.state == "FAIL"]

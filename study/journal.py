@@ -84,7 +84,7 @@ class Journal:
         if CHECKPOINT in files:  # after a power failure no checkpoint may be ahead of the ledger
             self._durably("the ledger", self.ledger.sync)
         for name, content in files.items():
-            self._durably(name, partial(_write, self.folder_of(run) / name, content))
+            self._durably(name, partial(artifacts.write_bytes, self.folder_of(run) / name, content))
 
     def folder_of(self, run: Run) -> Path:
         """Where its files are."""
@@ -107,8 +107,3 @@ class Journal:
 
     def _shown_problems(self) -> list[str]:
         return [*([self._disk] if self._disk else []), *self._problems()]
-
-
-def _write(path: Path, content: bytes) -> None:
-    with artifacts.atomic_path(path) as temporary:
-        temporary.write_bytes(content)

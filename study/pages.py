@@ -28,7 +28,7 @@ def write_report(history: History, space: Space, root: Path) -> Path:
 def pages(folder: Path) -> Callable[[Run], str | None]:
     """The addresses of runs in MLflow's user interface, as far as they were recorded."""
     path = folder / "mlflow.json"
-    told = artifacts.read_json(path) if path.exists() else {"tracking_uri": "", "experiment_id": None, "runs": {}}
+    told = artifacts.read_sealed(path) if path.exists() else {"tracking_uri": "", "experiment_id": None, "runs": {}}
     base = told["tracking_uri"] if told["tracking_uri"].startswith("http") else DEFAULT_UI
 
     def page(run: Run) -> str | None:

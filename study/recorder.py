@@ -6,7 +6,6 @@ earlier studies below ``./studies`` left unsent.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -166,16 +165,12 @@ class Recorder:
 def write_stores(folder: Path, store: Store, storage_url: str) -> None:
     """Say where a study is recorded, readable by its owner alone: addresses may hold passwords."""
     told = {"storage": storage_url, "store": {**asdict(store), "root": str(store.root)}}
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f".{STORES}.{os.getpid()}"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(told, file)
-    path.replace(folder / STORES)
+    artifacts.write_sealed(folder / STORES, told, private=True)
 
 
 def read_stores(folder: Path) -> tuple[Store, str]:
     """Where a study is recorded: MLflow, and the URL of Optuna's storage."""
-    told = artifacts.read_json(folder / STORES)
+    told = artifacts.read_sealed(folder / STORES)
     return Store(**{**told["store"], "root": Path(told["store"]["root"])}), told["storage"]
 
 
@@ -185,7 +180,7 @@ def read_state(folder: Path) -> dict[str, dict[str, Any]]:
     Each is a :class:`study.following.Progress` as plain data, with the ``pid`` of the recorder that wrote it.
     """
     path = folder / STATE
-    return artifacts.read_json(path) if path.exists() else {}
+    return artifacts.read_sealed(path) if path.exists() else {}
 
 
 def unsent(folder: Path) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import select
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event as Signal
@@ -129,7 +128,7 @@ class _State:
 
     def _write(self) -> None:
         try:
-            artifacts.write_json(self._path, self._told)
+            artifacts.write_sealed(self._path, self._told)
         except OSError as error:  # a full disk, most likely; the stores are what matters
             log.warning("%s: %s", self._path, error)
 
@@ -137,10 +136,10 @@ class _State:
 @contextmanager
 def _alone(folder: Path, wait: bool) -> Iterator[bool]:
     """Be the only recorder of a study; yields False, at once, where another is and we do not wait."""
-    with (folder / "recorder.lock").open("a") as lock:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            stack.enter_context(artifacts.locked(folder / "recorder", wait=wait))
+            alone = True
         except BlockingIOError:
-            yield False
-        else:
-            yield True
+            alone = False
+        yield alone

@@ -78,7 +78,7 @@ def differences(old: Spec, new: Spec, searched: frozenset[str]) -> list[str]:
         kept["study"] = {key: value for key, value in tree["study"].items() if key not in MAY_CHANGE}
         kept["data"].pop("mirror")
         kept["space"] = spec.tree
-        kept["fingerprint"] = spec.fingerprint
+        kept["fingerprint of the images"] = spec.fingerprint
         inside = tuple(searched)
         return {
             path: value

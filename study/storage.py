@@ -21,7 +21,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from pipeline.lineage import without_password
-from pipeline.tracking.store import alone_with
+from pipeline.tracking.store import alone_with, read_only
 from study import ledger
 from study.history import fold
 from study.ledger import Event
@@ -48,11 +48,14 @@ def write_ahead(connection: Any, _: object = None) -> None:
 def connect(url: str) -> RDBStorage:
     """Optuna's storage at a URL of :func:`study.recorder.locate_storage`, made if missing."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with alone_with(url, lambda fresh: _open(fresh).engine.dispose()):
+        return _open(url)
+
+
+def _open(url: str, create: bool = True) -> RDBStorage:
     timeout = {"timeout": 20} if url.startswith("sqlite") else {"connect_timeout": 5}
-    with alone_with(url, lambda fresh: RDBStorage(fresh).engine.dispose()):
-        return RDBStorage(
-            url.replace("{", "{{").replace("}", "}}"), engine_kwargs={"connect_args": timeout, "pool_pre_ping": True}
-        )
+    template = url.replace("{", "{{").replace("}", "}}")  # which is what Optuna takes an address for
+    return RDBStorage(template, engine_kwargs={"connect_args": timeout, "pool_pre_ping": True}, skip_table_creation=not create)
 
 
 def may_pass(error: BaseException | None) -> bool:
@@ -76,17 +79,21 @@ def stranger(lease: Any) -> str | None:
 
 
 def _with_study(url: str, name: str, read: Callable[[RDBStorage, int], T]) -> T | None:
-    """What ``read`` makes of a study; None where the storage has none of this name."""
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+    """What ``read`` makes of a study; None where the storage has none of this name. Nothing is written."""
+    address = read_only(url, "studies")
+    if address is None:
         return None
-    storage = connect(url)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = None
     try:
+        storage = _open(address, create=False)
         return read(storage, storage.get_study_id_from_name(name))
     except KeyError:
         return None
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        if storage is not None:
+            storage.remove_session()
+            storage.engine.dispose()
 
 
 def trials(url: str, name: str) -> list[FrozenTrial] | None:

@@ -167,8 +167,8 @@ class ToMlflow:
             "runs": told,
         }
         path = self._folder / IDS
-        if not path.exists() or artifacts.read_json(path) != ids:
-            artifacts.write_json(path, ids)
+        if not path.exists() or artifacts.read_sealed(path) != ids:
+            artifacts.write_sealed(path, ids)
         self._told = time.monotonic()
 
     def close(self) -> None:

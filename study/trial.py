@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
@@ -13,13 +12,16 @@ from pathlib import Path
 
 import torch
 
-from pipeline import artifacts
-from pipeline.config import parse, to_tree
+from pipeline.artifacts import DamagedError
+from pipeline.config import parse
+from pipeline.data import DataError
 from pipeline.data.dataset import SearchData
+from pipeline.models.classifier import card_content, pack_weights
 from pipeline.training.device import OutOfMemoryError, choose_device, memory_errors, use_cpu
 from pipeline.training.loop import Training
 from study.executors import Checkpoint, EpochDone, Message, SegmentDone, SegmentFailed, Task
 
+CAUSES = {"memory": (OutOfMemoryError, MemoryError), "data": (DamagedError, DataError)}  # of a segment that failed
 WARM_UP, REPEATS = 5, 50  # of the measurement of latency
 
 
@@ -36,9 +38,23 @@ class Cache:
     task: Task | None = None
     training: Training | None = None
 
-    def read(self, folder: str) -> SearchData:
+    def read(self, folder: str, fingerprint: str) -> SearchData:
+        """Return the data in a folder, compared with their digests when they are first read.
+
+        Raises
+        ------
+        DamagedError
+            They are not what was written.
+        DataError
+            They are not those with this fingerprint.
+        """
         if self.data is None or self.folder != folder:
             self.folder, self.data = folder, SearchData.read(Path(folder))
+        if self.data.info.fingerprint != fingerprint:
+            raise DataError(
+                f"{folder} holds other images than this study began with: their fingerprint must be {fingerprint},"
+                f" got {self.data.info.fingerprint}; restore that folder from a copy"
+            )
         return self.data
 
     def take(self, task: Task) -> Training | None:
@@ -89,10 +105,11 @@ def attempt(work: Work, task: Task, emit: Emit, asked_to_stop: Callable[[], bool
             work(task, emit, asked_to_stop, cache)
         return
     except Exception as error:
-        cause = "memory" if isinstance(error, OutOfMemoryError | MemoryError) else "exception"
+        cause = next((name for name, kinds in CAUSES.items() if isinstance(error, kinds)), "exception")
         trace = traceback.format_exc()
         text = " ".join(str(error).split())
-        reason = text if isinstance(error, OutOfMemoryError) else ": ".join(part for part in (type(error).__name__, text) if part)
+        plain = cause == "data" or isinstance(error, OutOfMemoryError)  # written for people
+        reason = text if plain else ": ".join(part for part in (type(error).__name__, text) if part)
     cache.take(task)  # a training that failed has no sound state to go on from
     if cause == "exception" and "CUDA error" in reason:
         sys.exit(reason)
@@ -122,14 +139,14 @@ def _begin(task: Task, cache: Cache) -> Training:
     """The training as the task's checkpoint has it, or a new one."""
     params = parse({"model": task.model, "train": task.train})
     use_cpu(params.train.threads)
-    training = Training(params.model, params.train, cache.read(task.data), choose_device(params.train.device))
+    training = Training(params.model, params.train, cache.read(task.data, task.fingerprint), choose_device(params.train.device))
     if task.checkpoint is not None:
         training.load(task.checkpoint)
     return training
 
 
 def _result(task: Task, training: Training) -> SegmentDone:
-    card = json.dumps(to_tree(training.classifier.card), indent=2, allow_nan=False).encode() + b"\n"
+    card = card_content(training.classifier.card)
     weights = training.kept_weights()
     milliseconds = None
     if training.ended and task.latency:
@@ -142,8 +159,8 @@ def _result(task: Task, training: Training) -> SegmentDone:
         diverged=training.diverged,
         kept_epoch=training.kept_epoch,
         checkpoint=None if training.ended else training.dump(),
-        weights=artifacts.pack(weights),
+        weights=pack_weights(weights, card),
         card=card,
         latency=milliseconds,
-        first=artifacts.pack(training.first) if training.ended and task.first else None,
+        first=pack_weights(training.first, card) if training.ended and task.first else None,
     )

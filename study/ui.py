@@ -54,7 +54,7 @@ def trials(base: str, folder: Path) -> str | None:
         "orderByKey": "metrics.`best/validation_accuracy`",
         "orderByAsc": "false",
     }
-    experiment = artifacts.read_json(path)["experiment_id"]
+    experiment = artifacts.read_sealed(path)["experiment_id"]
     return f"{base.rstrip('/')}/#/experiments/{experiment}/runs?{urlencode(query, quote_via=quote)}"
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.lineage import without_password
 from pipeline.tracking import Store
 from pipeline.tracking.client import cut
-from pipeline.tracking.group import Group
+from pipeline.tracking.group import Observed
 from study import ledger, records
 from study.history import History, Run, fold
 from study.storage import trials
@@ -57,10 +58,10 @@ def _optuna(history: History, url: str) -> Iterator[str]:
 
 
 def _mlflow(history: History, store: Store, name: str, alive: bool, folder: Path) -> Iterator[str]:
-    if store.database is not None and not store.database.exists():
-        yield f"there is no database {store.database}"
+    group = Observed.of(store, name)
+    if group is None:
+        yield f"there is no experiment {store.experiment} in {without_password(store.uri)}"
         return
-    group = Group(store, name)
     if group.parent is None:
         yield f"there is no run of study {history.spec.name}"
         return

@@ -6,16 +6,14 @@ validation only; the test split is a plain :class:`Split` that :func:`open_test`
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pipeline import artifacts
+from pipeline import artifacts, line_log
+from pipeline.artifacts import verified
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,8 @@ class SearchData:
 
     @classmethod
     def read(cls, folder: Path) -> SearchData:
+        """Map the arrays. Raises DamagedError where they are not what was written."""
+        verified(folder)
         return cls(DatasetInfo.read(folder), Split.read(folder, "train"), Split.read(folder, "validation"))
 
     def write(self, folder: Path) -> None:
@@ -112,27 +112,11 @@ def open_test(folder: Path, log: Path, fingerprint: str, reader: str) -> tuple[S
     ------
     OSError
         It cannot be written down, as where the disk is full. Then nothing was written, and the images stay closed.
+    DamagedError
+        The images, or what is written down of earlier openings, are not what was written.
     """
-    mark = json.dumps({"fingerprint": fingerprint})[1:-1].encode()
-    line = json.dumps({"fingerprint": fingerprint, "reader": reader, "time": round(time.time())})
-    return Split.read(folder, "test"), _append(log, line.encode() + b"\n").count(mark)
-
-
-def _append(path: Path, line: bytes) -> bytes:
-    """Add a line, whole or not at all, in the place of what a killed process left of one; the file's content then."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        content = file.readall()
-        whole = content[: content.rfind(b"\n") + 1]
-        file.truncate(len(whole))
-        try:
-            written = 0
-            while written < len(line):
-                written += file.write(line[written:])
-            os.fsync(file.fileno())
-        except OSError:
-            file.truncate(len(whole))
-            raise
-    return whole + line
+    test = Split.read(verified(folder), "test")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with line_log.opened(log, wait=True) as openings:
+        openings.append({"fingerprint": fingerprint, "reader": reader, "time": round(time.time())})
+        return test, sum(record["fingerprint"] == fingerprint for record in line_log.read(log)[0])

@@ -75,18 +75,19 @@ def obtain(source: Source, cache: Path, *, mirror: str | None, timeout: float = 
         No mirror has a file: names each with its reason, and what to do.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    log = cache / ORIGINS
-    origins = artifacts.read_json(log) if log.is_file() else {}
-    obtained = []
-    for file in source.files:
-        path = _cached(file, cache)
-        if path is None:
-            fetched = _fetch(file, source, cache, mirror, timeout)
-            origins[fetched.path.name] = fetched.origin
-            artifacts.write_json(log, origins)
-            path = fetched.path
-        obtained.append(Fetched(path, origins.get(path.name, "cache")))
-    return obtained
+    with artifacts.locked(cache, notice=f"another process fetches {source.name}; waiting for it"):
+        log = cache / ORIGINS
+        origins = artifacts.read_sealed(log) if log.is_file() else {}
+        obtained = []
+        for file in source.files:
+            path = _cached(file, cache)
+            if path is None:
+                fetched = _fetch(file, source, cache, mirror, timeout)
+                origins[fetched.path.name] = fetched.origin
+                artifacts.write_sealed(log, origins)
+                path = fetched.path
+            obtained.append(Fetched(path, origins.get(path.name, "cache")))
+        return obtained
 
 
 def mismatch(path: Path, name: str, file: RemoteFile) -> str | None:

@@ -37,7 +37,7 @@ class Prepared:
         with artifacts.atomic_folder(search) as search_folder, artifacts.atomic_folder(test) as test_folder:
             self.search.write(search_folder)
             self.test.write(test_folder, "test")
-            artifacts.write_json(checks, self.checks)
+            artifacts.write_sealed(checks, self.checks)
 
 
 def prepare(published: Published, section: Data) -> Prepared:

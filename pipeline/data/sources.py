@@ -171,10 +171,12 @@ def read_published(raw: Path, section: Data) -> Published:
     ------
     DataError
         Nothing is there, or another data set is.
+    DamagedError
+        A file is not what was written.
     """
     if not (raw / "source.json").is_file():
         raise DataError(f"{raw} holds no data set; run the download stage (dvc repro)")
-    found = artifacts.read_json(raw / "source.json")["name"]
+    found = artifacts.read_json(artifacts.verified(raw) / "source.json")["name"]
     if found != section.name:
         raise DataError(f"{raw} holds {found}, but data.name is {section.name}; run the download stage (dvc repro)")
     return SOURCES[section.name].read(raw, section)

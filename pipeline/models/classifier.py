@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +11,12 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from pipeline import artifacts
+from pipeline import artifacts, tensors
 from pipeline.config import Model, to_tree
 from pipeline.data.dataset import DatasetInfo
 from pipeline.models.build import Network, build
+
+CARD, WEIGHTS = "model.json", "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -71,19 +75,35 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.logits(images).softmax(dim=1)
 
-    def save(self, folder: Path, weights: str = "weights.safetensors") -> None:
+    def save(self, folder: Path, weights: str = WEIGHTS) -> None:
         """Write ``model.json`` and the weights."""
-        save_card(folder, self.card)
-        artifacts.write_tensors(folder / weights, self.network.state_dict())
+        card = card_content(self.card)
+        artifacts.write_bytes(folder / CARD, card)
+        artifacts.write_bytes(folder / weights, pack_weights(self.network.state_dict(), card))
 
 
-def save_card(folder: Path, card: Card) -> None:
-    artifacts.write_json(folder / "model.json", to_tree(card))
+def card_content(card: Card) -> bytes:
+    """Return the content of ``model.json``."""
+    return artifacts.to_json(to_tree(card))
 
 
-def load(folder: Path, weights: str = "weights.safetensors") -> Classifier:
-    """The classifier kept in ``folder``, on the CPU, in evaluation mode. Nothing is unpickled."""
-    card = TypeAdapter(Card).validate_json((folder / "model.json").read_text())
+def pack_weights(weights: Mapping[str, Tensor], card: bytes) -> bytes:
+    """Return the content of a file of weights, which knows the digest of the ``model.json`` that belongs to it."""
+    return tensors.pack(weights, {CARD: hashlib.sha256(card).hexdigest()})
+
+
+def load(folder: Path, weights: str = WEIGHTS) -> Classifier:
+    """Return the classifier kept in ``folder``, on the CPU, in evaluation mode. Nothing is unpickled.
+
+    Raises
+    ------
+    DamagedError
+        One of its two files is not what was written.
+    """
+    content, (state, digests) = (folder / CARD).read_bytes(), tensors.read_tensors(folder / weights)
+    if digests and digests[CARD] != hashlib.sha256(content).hexdigest():  # earlier versions wrote none
+        raise artifacts.DamagedError(f"{folder / CARD} is damaged: {tensors.REMEDY}")
+    card = TypeAdapter(Card).validate_json(content)
     classifier = Classifier(card, build(card.model, card.shape, len(card.classes), seed=0))
-    classifier.network.load_state_dict(artifacts.read_tensors(folder / weights))
+    classifier.network.load_state_dict(state)
     return classifier.eval()

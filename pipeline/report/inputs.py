@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -26,8 +25,7 @@ class FileRecord:
 
     @classmethod
     def of(cls, path: Path) -> FileRecord:
-        with path.open("rb") as file:
-            return cls(path.as_posix(), path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+        return cls(path.as_posix(), path.stat().st_size, artifacts.sha256(path))
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,8 @@ class Inputs:
 
     @classmethod
     def read(cls, raw: Path, search: Path, checks: Path, model: Path, evaluation: Path) -> Inputs:
+        for folder in (raw, search, model, evaluation):
+            artifacts.verified(folder)
         with np.load(evaluation / "gallery.npz") as gallery:
             return cls(
                 source=_public(raw / "source.json"),
@@ -63,7 +63,7 @@ class Inputs:
                 history=_history(model / "history.csv"),
                 metrics=artifacts.read_json(evaluation / "metrics.json"),
                 verdicts=artifacts.read_json(evaluation / "verdicts.json"),
-                checks=artifacts.read_json(checks),
+                checks=artifacts.read_sealed(checks),
                 gallery=dict(gallery),
                 figures={
                     path.stem: (path.read_text(), path.with_suffix(".csv").read_text())

@@ -28,7 +28,7 @@ def main() -> None:
         torch.set_num_threads(params.train.threads)
         device = choose_device(params.train.device)
         data = SearchData.read(artifacts.SEARCH)
-        run = artifacts.read_json(artifacts.MODEL / "run.json")
+        run = artifacts.read_json(artifacts.verified(artifacts.MODEL) / "run.json")
         store = tracking.locate(params.tracking, os.environ)
         # The run is opened first: a store that is away ends the stage before the test set is opened.
         splits = {"train": artifacts.SEARCH, "validation": artifacts.SEARCH, "test": artifacts.TEST}
@@ -44,7 +44,7 @@ def main() -> None:
                 openings,
                 run,
                 account.read_history(artifacts.MODEL),
-                [Verdict(**verdict) for verdict in artifacts.read_json(artifacts.CHECKS)["verdicts"]],
+                [Verdict(**verdict) for verdict in artifacts.read_sealed(artifacts.CHECKS)["verdicts"]],
                 params.evaluate,
             )
             with artifacts.atomic_folder(artifacts.EVALUATION) as folder:

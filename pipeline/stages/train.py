@@ -9,6 +9,7 @@ from pipeline import artifacts, config, tracking
 from pipeline.config import SHAPES_TRAINING
 from pipeline.data.dataset import SearchData
 from pipeline.errors import one_line_errors
+from pipeline.models.classifier import card_content, pack_weights
 from pipeline.training import account
 from pipeline.training.device import choose_device, memory_errors, use_cpu
 from pipeline.training.display import Display
@@ -27,9 +28,8 @@ def main() -> None:
         training = Training(params.model, params.train, data, choose_device(params.train.device))
         about = account.before(params, data.info, training.device)
         checkpoint = artifacts.CHECKPOINTS / f"{about['key']}.safetensors"
-        resumed = checkpoint.exists()
+        resumed = checkpoint.exists() and restore(training, checkpoint, about)
         if resumed:
-            about["started"] = training.restore(checkpoint)
             print(f"continuing after epoch {len(training.history)} of an interrupted training")
         with open_run(store, data, about, resumed) as run:
             fit(training, run, checkpoint, about["started"])
@@ -43,6 +43,17 @@ def main() -> None:
         checkpoint.unlink(missing_ok=True)
         artifacts.keep_newest(artifacts.CHECKPOINTS, INTERRUPTED)
         print(account.headline(training))
+
+
+def restore(training: Training, checkpoint: Path, about: account.Account) -> bool:
+    """Continue from a checkpoint; return whether that was possible: a damaged one is removed, and training begins anew."""
+    try:
+        about["started"] = training.restore(checkpoint)
+    except artifacts.DamagedError as error:
+        checkpoint.unlink()
+        print(f"{checkpoint} is damaged ({error}); training begins anew")
+        return False
+    return True
 
 
 def open_run(store: tracking.Store, data: SearchData, about: account.Account, resumed: bool) -> tracking.Run:
@@ -76,7 +87,8 @@ def write(training: Training, folder: Path) -> None:
     """The model, its weights after epoch 1, and the history."""
     classifier = training.finish()
     classifier.save(folder)
-    artifacts.write_tensors(folder / "weights_epoch1.safetensors", training.first)
+    first = pack_weights(training.first, card_content(classifier.card))
+    artifacts.write_bytes(folder / "weights_epoch1.safetensors", first)
     account.write_history(training.history, folder)
 
 

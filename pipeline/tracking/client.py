@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ import numpy as np
 import requests
 import sqlalchemy.exc
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModel, LoggedModelStatus
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import Model, ModelSignature
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.types import Schema, TensorSpec
 
-from pipeline.tracking.store import alone_with
+from pipeline.tracking.store import Store, alone_with, read_only
 
 PASSING_CODES = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -64,6 +65,19 @@ def connect(uri: str, artifacts: str | None, experiment: str) -> tuple[MlflowCli
         return client, _experiment(client, experiment, artifacts)
 
 
+def observe(store: Store) -> tuple[MlflowClient, str] | None:
+    """A client that only reads, and the id of the store's experiment; None where the store or the experiment does not exist.
+
+    Of a server nothing keeps us from writing but that we do not.
+    """
+    uri = read_only(_with_driver(store.uri), "experiments")
+    if uri is None:
+        return None
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(store.experiment)
+    return (client, experiment.experiment_id) if experiment else None
+
+
 def _with_driver(uri: str) -> str:
     """SQLAlchemy takes psycopg2 for PostgreSQL unless told otherwise; where that is not installed, psycopg 3."""
     if uri.startswith("postgresql://") and importlib.util.find_spec("psycopg2") is None:
@@ -104,9 +118,13 @@ def dataset_input(item: dict[str, Any]) -> DatasetInput:
 
 
 def log_model(client: MlflowClient, run: MlflowRun, folder: Path, example: np.ndarray, epoch: int) -> str:
-    """Record the classifier in ``folder`` as an exported program, which needs torch to be loaded and nothing of ours; its URI."""
+    """Record the classifier in ``folder`` as an exported program, which needs torch to be loaded and nothing of ours; its URI.
+
+    What a writer that was killed left of another is marked as failed.
+    """
     from pipeline.models.classifier import load
 
+    give_up_models(client, run)
     mlflow.set_tracking_uri(client.tracking_uri)  # a queue sent in between may have set another
     mlflow.set_experiment(experiment_id=run.info.experiment_id)  # where models go, whatever the run's own
     classifier = load(folder)
@@ -134,15 +152,26 @@ def log_model(client: MlflowClient, run: MlflowRun, folder: Path, example: np.nd
 
 
 def logged_model(client: MlflowClient, run: MlflowRun) -> str | None:
-    """The URI of the model of a run, as ``get_run`` gives it, if it has one; what a kill left of another is removed."""
-    uri = None
+    """Return the URI of the model of a run, as ``get_run`` gives it; None where it has none that is whole."""
+    whole = (model.model_uri for model in _models(client, run) if model.status == LoggedModelStatus.READY)
+    return next(whole, None)
+
+
+def give_up_models(client: MlflowClient, run: MlflowRun) -> None:
+    """Mark what a killed writer left of a model as failed. Only who records the run may do so; nothing is deleted."""
+    for model in _models(client, run):
+        if model.status == LoggedModelStatus.PENDING:
+            client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
+
+
+def _models(client: MlflowClient, run: MlflowRun) -> Iterator[LoggedModel]:
+    """The models that a run names, without those that somebody has deleted."""
     for output in run.outputs.model_outputs if run.outputs else []:
-        model = client.get_logged_model(output.model_id)
-        if model.status == LoggedModelStatus.READY:
-            uri = model.model_uri
-        else:
-            client.delete_logged_model(model.model_id)
-    return uri
+        try:
+            yield client.get_logged_model(output.model_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
 
 
 def cut(text: str, limit: int) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -22,7 +24,7 @@ from mlflow.utils.validation import (
     MAX_TAG_VAL_LENGTH,
 )
 
-from pipeline.tracking.client import connect, cut, dataset_input, log_model, logged_model
+from pipeline.tracking.client import connect, cut, dataset_input, log_model, logged_model, observe
 from pipeline.tracking.run import Dataset
 from pipeline.tracking.store import Store
 
@@ -46,14 +48,14 @@ class Known:
     place: str
 
 
-class Group:
-    """The runs of one study.
+class Observed:
+    """The runs of one study, to be read.
 
     parent : None until it is begun; children : by their names within the study
     """
 
-    def __init__(self, store: Store, name: str) -> None:
-        """Reach the store, and find what it holds of the study.
+    def __init__(self, client: MlflowClient, experiment_id: str, name: str) -> None:
+        """Find what the store holds of the study.
 
         name : of the study, unlike any other's
 
@@ -62,9 +64,7 @@ class Group:
         Exception
             As mlflow does; :func:`pipeline.tracking.client.is_passing` tells whether trying again can help.
         """
-        self._client, self.experiment_id = connect(store.uri, store.artifacts, store.experiment)
-        self._name = name
-        self._user = DefaultRunContext().tags()["mlflow.user"]
+        self._client, self.experiment_id, self._name = client, experiment_id, name
         self.parent: Known | None = None
         self.children: dict[str, Known] = {}
         for run in self.search(f"tags.`{GROUP}` = '{name}'"):
@@ -73,6 +73,12 @@ class Group:
                 self.children.setdefault(run.data.tags[MEMBER], known)
             else:
                 self.parent = known
+
+    @classmethod
+    def of(cls, store: Store, name: str) -> Self | None:
+        """Return the runs of a study in a store; None where the store or its experiment does not exist. Writes nothing."""
+        observed = observe(store)
+        return cls(*observed, name) if observed else None
 
     def search(self, text: str) -> Iterable[MlflowRun]:
         """All runs of the experiment that a filter takes, the earliest first."""
@@ -101,6 +107,18 @@ class Group:
     def curve(self, known: Known, metric: str) -> list[tuple[int, float]]:
         """Steps and values of one metric, in order of steps."""
         return sorted((point.step, point.value) for point in self._client.get_metric_history(known.run_id, metric))
+
+    def has_model(self, known: Known) -> bool:
+        return logged_model(self._client, self.get(known)) is not None
+
+
+class Group(Observed):
+    """The runs of one study, to be read and written by whoever records it."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        """Reach the store, made if missing, and find what it holds of the study. Raises as :class:`Observed`."""
+        super().__init__(*connect(store.uri, store.artifacts, store.experiment), name)
+        self._user = DefaultRunContext().tags()["mlflow.user"]
 
     def begin(self, member: str | None, title: str, start: int, tags: Mapping[str, str]) -> Known:
         """Create the parent (``member`` None), or a child of it.
@@ -168,6 +186,3 @@ class Group:
         run = self._client.get_run(known.run_id)
         if logged_model(self._client, run) is None:
             log_model(self._client, run, folder, example, epoch)
-
-    def has_model(self, known: Known) -> bool:
-        return logged_model(self._client, self._client.get_run(known.run_id)) is not None

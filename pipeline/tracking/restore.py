@@ -30,7 +30,7 @@ def adopt(store: Store, folder: Path, *, example: np.ndarray, inputs: Sequence[D
     folder : with ``run.json``, ``history.csv``, ``model.json`` and ``weights.safetensors``
     example : at least two images, uint8 (n, channels, height, width)
     """
-    told = artifacts.read_json(folder / "run.json")
+    told = artifacts.read_json(artifacts.verified(folder) / "run.json")
     began = int(datetime.fromisoformat(told["started"]).timestamp() * 1000)
     opening = {
         "mode": "adopt",

@@ -91,7 +91,7 @@ class Run:
             self._stop(why)
             return
         try:
-            self._file = self._resources.enter_context(self._spool.append_to())
+            self._log = self._resources.enter_context(self._spool.append_to())
         except BlockingIOError:
             raise TrackingError(f"another process is recording the run {key}; wait for it, or end it") from None
         where = {"uri": store.uri, "artifacts": store.artifacts, "experiment": store.experiment}
@@ -166,8 +166,7 @@ class Run:
     def _put(self, record: Record) -> None:
         if self._recorded is None:
             # The time is part of the record: MLflow takes a point with the same time, step and value for the same point.
-            self._file.write(json.dumps({**record, "time": time.time_ns() // 1_000_000}).encode() + b"\n")
-            self._file.flush()
+            self._log.append({**record, "time": time.time_ns() // 1_000_000}, sync=False, allow_nan=True)
 
     def _spawn(self) -> None:
         with (self._spool.folder / "writer.log").open("ab") as out:

@@ -5,22 +5,18 @@ A run appends; its writer process sends. What a killed process leaves behind sta
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
 
-from pipeline import artifacts
+from pipeline import line_log
+from pipeline.artifacts import locked, read_sealed, write_sealed
+from pipeline.line_log import LineLog, Record
 
 WAITING = Path(".cache/tracking")  # below the project's root
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,43 +51,19 @@ class Spool:
     def records(self) -> Path:
         return self.folder / "records.jsonl"
 
-    @contextmanager
-    def append_to(self) -> Iterator[IO[bytes]]:
-        """The file of records, open at its end and ours alone; a line that a killed process left half-written is dropped.
+    def append_to(self) -> AbstractContextManager[LineLog]:
+        """The log of records, ours alone; a line that a killed process left half-written is dropped.
 
         Raises
         ------
         BlockingIOError
             Another process appends to it.
         """
-        file = self._open()
-        with file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
-            yield file
-
-    def _open(self) -> IO[bytes]:
-        while True:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = self.records.open("ab+")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-                raise
-            if os.fstat(file.fileno()).st_nlink:
-                return file
-            file.close()  # deleted between our opening and locking it
+        return line_log.opened(self.records)
 
     def read(self, offset: int = 0) -> tuple[list[Record], int]:
         """The whole records from a byte offset on, and the offset where the next ones will begin."""
-        if not self.records.exists():
-            return [], offset
-        with self.records.open("rb") as file:
-            file.seek(offset)
-            lines = file.read()
-        end = lines.rfind(b"\n") + 1
-        return [json.loads(line) for line in lines[:end].splitlines()], offset + end
+        return line_log.read(self.records, offset)
 
     def opening(self, resumed: bool = False) -> str | None:
         """The id of the last opening here, if its run never ended, or is to be gone on with though it did."""
@@ -120,39 +92,27 @@ class Spool:
 
         False as well where the queue is gone, sent and deleted by another.
         """
-        try:
-            lock = (self.folder / "writer.lock").open("a")
-        except FileNotFoundError:
-            yield False
-            return
-        with lock as file:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+                stack.enter_context(locked(self.folder / "writer", wait=wait))
+                alone = self.records.exists()
+            except (BlockingIOError, FileNotFoundError):
+                alone = False
+            yield alone
 
     def write_state(self, state: State) -> None:
-        artifacts.write_json(self.folder / "state.json", asdict(state))
+        write_sealed(self.folder / "state.json", asdict(state))
 
     def read_state(self) -> State:
         path = self.folder / "state.json"
         if not path.exists():
             return State()
-        tree = artifacts.read_json(path)
+        tree = read_sealed(path)
         return State(**{**tree, "warnings": tuple(tree["warnings"])})
 
     def in_use(self) -> bool:
         """Whether a living run appends to it."""
-        try:
-            with self.records.open("rb+") as file:  # creates nothing: its owner may just have deleted it
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return line_log.held(self.records)
 
     def delete(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

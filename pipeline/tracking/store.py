@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import socket
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 
+from pipeline.artifacts import locked
 from pipeline.config import Tracking
 from pipeline.lineage import without_password
 
@@ -65,14 +64,38 @@ def alone_with(uri: str, make: Callable[[str], None]) -> Iterator[None]:
         yield
         return
     path = Path(uri.removeprefix("sqlite:///"))
-    with path.with_name(f"{path.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(path):
         if not path.exists():
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-                fresh = Path(folder, path.name)
-                make(f"sqlite:///{fresh}")
-                fresh.replace(path)
+            fresh = path.with_name(f".{path.name}.new")
+            for left in path.parent.glob(f"{fresh.name}*"):  # of a killed process: the lock is ours
+                left.unlink()
+            make(f"sqlite:///{fresh}")
+            fresh.replace(path)
         yield
+
+
+def read_only(uri: str, table: str) -> str | None:
+    """Return the URI under which a database can be read but not written; None where it does not hold ``table``, not made yet.
+
+    Servers of MLflow, and databases other than SQLite and PostgreSQL, keep their URI.
+    """
+    if uri.startswith("http"):
+        return uri
+    import sqlalchemy  # no store is read without it, but many commands read none
+
+    address = uri
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///"))
+        if not path.exists():
+            return None
+        address = f"sqlite+pysqlite:///file:{quote(str(path))}?mode=ro&uri=true"  # of sqlite:///file: MLflow makes a folder
+    elif uri.startswith("postgresql"):
+        address += ("&" if "?" in uri else "?") + "options=-c%20default_transaction_read_only%3Don"
+    engine = sqlalchemy.create_engine(address)
+    try:
+        return address if sqlalchemy.inspect(engine).has_table(table) else None
+    finally:
+        engine.dispose()
 
 
 def locate(section: Tracking, environ: Mapping[str, str]) -> Store:

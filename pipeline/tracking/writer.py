@@ -161,8 +161,8 @@ def _send_left(spool: Spool, away: dict[str, str]) -> str | None:
                     return problem
         except Exception as error:  # whatever is wrong with it, others go on
             return _line(error)
-        with suppress(BlockingIOError), spool.append_to() as file:
-            if file.seek(0, os.SEEK_END) <= feed.offset:
+        with suppress(BlockingIOError), spool.append_to():
+            if spool.records.stat().st_size <= feed.offset:
                 spool.delete()
         return None
 

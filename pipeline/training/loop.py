@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import artifacts
+from pipeline import tensors
 from pipeline.config import ConfigError, Model, Train
 from pipeline.data.dataset import SearchData
 from pipeline.data.device import DeviceSplit
@@ -204,7 +204,7 @@ class Training:
 
     def save(self, path: Path, note: Any = None) -> None:
         """Write all that is needed to continue, whole or not at all, with plain data of the caller's beside it."""
-        artifacts.write_tensors(path, *self._state(note))
+        tensors.write_tensors(path, *self._state(note))
 
     def restore(self, path: Path) -> Any:
         """Continue from :meth:`save`; returns the caller's data."""
@@ -212,13 +212,19 @@ class Training:
 
     def dump(self, note: Any = None) -> bytes:
         """What :meth:`save` writes, in memory."""
-        return artifacts.pack(*self._state(note))
+        return tensors.pack(*self._state(note))
 
     def load(self, content: bytes) -> Any:
-        """Continue from :meth:`dump`, or from the content of a file of :meth:`save`; returns the caller's data."""
+        """Continue from :meth:`dump`, or from the content of a file of :meth:`save`; returns the caller's data.
+
+        Raises
+        ------
+        DamagedError
+            The content is not what was written; the training is as it was.
+        """
         groups: dict[str, Tensors] = {"now": {}, "best": {}, "first": {}, "optimizer": {}}
-        tensors, metadata = artifacts.unpack(content)
-        for name, value in tensors.items():
+        state, metadata = tensors.unpack(content)
+        for name, value in state.items():
             group, _, key = name.partition("/")
             groups[group][key] = value
         self.classifier.network.load_state_dict(groups["now"])
@@ -229,8 +235,8 @@ class Training:
 
     def _state(self, note: Any) -> tuple[Tensors, Any]:
         groups = {"now": self._weights(), "best": self.best, "first": self.first, "optimizer": self.optimizer.state()}
-        tensors = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
-        return tensors, {"history": [asdict(epoch) for epoch in self.history], "note": note}
+        state = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
+        return state, {"history": [asdict(epoch) for epoch in self.history], "note": note}
 
 
 @contextmanager

@@ -19,6 +19,7 @@ class Task:
     run : key of the run
     model, train : the sections, as plain trees
     data : folder with SearchData, the same path or a copy of it on every machine
+    fingerprint : of the data that it must hold
     checkpoint : content of the file that Training.save writes; None to begin
     until : stop after this epoch, unless the training ends before
     save_every : seconds from one Checkpoint message to the next
@@ -30,6 +31,7 @@ class Task:
     model: dict[str, Any]
     train: dict[str, Any]
     data: str
+    fingerprint: str
     checkpoint: bytes | None
     until: int
     save_every: float = 30.0
@@ -77,7 +79,7 @@ class SegmentDone:
 
 @dataclass(frozen=True)
 class SegmentFailed:
-    """cause : memory, or exception; trace : the whole traceback, for the log"""
+    """cause : memory, data (the images are not what they were), or exception; trace : the whole traceback, for the log"""
 
     run: str
     cause: str

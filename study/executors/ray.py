@@ -5,7 +5,6 @@ With GPUs only tried as far as Ray's bookkeeping goes.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import pickle
@@ -213,8 +212,7 @@ def _local_folder(folder: str, shared: Shared | None) -> str:
 
     fingerprint, reference = shared
     copy = copy_of(fingerprint)
-    with Path(f"{copy}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with artifacts.locked(copy.with_name(f"{copy.name}.copying")):
         if not copy.exists():
             data: Any = ray.get(reference)
             with artifacts.atomic_folder(copy) as fresh:

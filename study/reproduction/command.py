@@ -136,7 +136,7 @@ def write(results: list[RecipeResult], asked: Asked, root: Path) -> tuple[Path, 
 def demonstration(names: Mapping[str, str], root: Path) -> Demonstration | None:
     """The failure that was recreated on purpose, where that was done."""
     paths = [root / STUDIES / name / FAILURE for name in names.values()]
-    return next((Demonstration.of(artifacts.read_json(path)) for path in paths if path.exists()), None)
+    return next((Demonstration.of(artifacts.read_sealed(path)) for path in paths if path.exists()), None)
 
 
 def about_now(root: Path) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def write_page(facts: Facts, folder: Path, test: Split, settings: Evaluate) -> N
     courses = pd.DataFrame(
         [{name: epoch[name] for name in account.COLUMNS} for epoch in run.epochs], columns=list(account.COLUMNS)
     )
-    checks = [Verdict(**verdict) for verdict in artifacts.read_json(place.checks)["verdicts"]]
+    checks = [Verdict(**verdict) for verdict in artifacts.read_sealed(place.checks)["verdicts"]]
     kept, first = (classifier.load(folder, name) for name in KEPT[1:])
     assessment = assess(kept, first, data, test, facts.openings, about, courses, checks, settings)
     with tempfile.TemporaryDirectory() as name:

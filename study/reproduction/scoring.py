@@ -131,7 +131,7 @@ def _judge(folder: Path, facts: Facts, test: Split, settings: Evaluate, demonstr
         write_page(facts, own, test, settings)
     if demonstrated and not (folder / FAILURE).exists():
         data = SearchData.read(facts.place.search)
-        artifacts.write_json(folder / FAILURE, demonstrate(classifier.load(own), data, test, run).to_tree())
+        artifacts.write_sealed(folder / FAILURE, demonstrate(classifier.load(own), data, test, run).to_tree())
     return score(own, run, test)
 
 

@@ -42,7 +42,7 @@ def data(tiny_data, tmp_path):
 
 @pytest.fixture
 def task(data):
-    return Task("1", MODEL, TRAIN, data, checkpoint=None, until=6)
+    return Task("1", MODEL, TRAIN, data, DatasetInfo.read(Path(data)).fingerprint, checkpoint=None, until=6)
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +348,7 @@ from study.executors.local import Local
 slots = [Slot("cpu 0", "cpu", "CPU"), Slot("cpu 1", "cpu", "CPU")]
 executor = Local(slots, faults.tells_then_hangs)
 for slot in slots:
-    executor.submit(slot, Task("1", {{}}, {{}}, "", None, 1))
+    executor.submit(slot, Task("1", {{}}, {{}}, "", "", None, 1))
 while True:
     for _, message in executor.messages(60):
         print(message.epoch["epoch"], flush=True)

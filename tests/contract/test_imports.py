@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2] / "pipeline"
-EVERYWHERE = {"config", "artifacts", "verdict", "lineage", "errors"}
+EVERYWHERE = {"config", "artifacts", "line_log", "tensors", "verdict", "lineage", "errors"}
 MAY_IMPORT = {
     "config": set(),
     "errors": {"config"},
     "artifacts": set(),
+    "line_log": {"artifacts"},
+    "tensors": {"artifacts"},
     "verdict": set(),
     "lineage": set(),
     "vision": set(),

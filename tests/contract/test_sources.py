@@ -351,7 +351,7 @@ def test_mnist_comes_from_a_folder_above_it_and_is_the_published_one(shared_data
         acquire(section, tmp_path / "raw", cache=tmp_path / "cache", mirror=str(shared_data))
     described = artifacts.read_json(tmp_path / "raw" / "source.json")
     assert described["name"] == "mnist"
-    assert names(tmp_path / "raw") == sorted(["source.json", *described["files"]])
+    assert names(tmp_path / "raw") == sorted([artifacts.SUMS, "source.json", *described["files"]])
     assert all(file["from"].startswith(str(shared_data)) for file in described["files"].values())
     published = read_published(tmp_path / "raw", section)
     assert {part: split.images.shape for part, split in published.parts.items()} == {

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from pipeline import artifacts
 from pipeline.config import Study, Tracking
 from pipeline.tracking import locate
 from study import ledger
@@ -55,7 +56,7 @@ def until(condition: Callable[[], object], seconds: float = 60) -> None:
 
 def runs_of(stores, folder: Path) -> dict[str, Run]:
     """The runs of a study in MLflow by their keys; the parent's is ``study``."""
-    ids = json.loads((folder / "mlflow.json").read_text())
+    ids = artifacts.read_sealed(folder / "mlflow.json")
     client = MlflowClient(stores.mlflow.uri)
     return {key: client.get_run(run_id) for key, run_id in {"study": ids["parent"], **ids["runs"]}.items()}
 

@@ -174,8 +174,8 @@ def test_whatever_a_kill_cut_off_the_whole_records_are_read(tmp_path_factory, re
     spool = Spool(tmp_path_factory.mktemp("queue"))
     spool.records.write_bytes(b"".join(json.dumps(record).encode() + b"\n" for record in records) + tail)
     assert spool.read()[0] == records
-    with spool.append_to() as file:
-        file.write(b'{"kind": "finish"}\n')
+    with spool.append_to() as log:
+        log.append({"kind": "finish"})
     assert spool.read()[0] == [*records, {"kind": "finish"}]
 
 

@@ -50,7 +50,7 @@ def test_digits_go_from_nothing_to_arrays_without_network(workspace: Path) -> No
     assert data.info.classes == tuple("0123456789")
     assert data.info.counts["test"] == tuple(np.bincount(test.labels))
     assert data.info.mean[0] == pytest.approx((data.train.images / 255).mean())
-    assert {verdict["level"] for verdict in artifacts.read_json(artifacts.CHECKS)["verdicts"]} == {"good"}
+    assert {verdict["level"] for verdict in artifacts.read_sealed(artifacts.CHECKS)["verdicts"]} == {"good"}
 
 
 def test_running_the_stages_again_writes_the_same_bytes(workspace: Path) -> None:

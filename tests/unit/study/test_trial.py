@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline import artifacts
+from pipeline import tensors
 from pipeline.models import classifier
 from study.executors import Checkpoint, EpochDone, SegmentDone, SegmentFailed, Task
 from study.trial import Cache, attempt, run
@@ -16,7 +16,7 @@ TRAIN = {"epochs": 6, "batch_size": 16, "lr": 0.01, "device": "cpu"}
 @pytest.fixture
 def task(tiny_data, tmp_path):
     tiny_data.write(tmp_path / "data")
-    return Task("7", MODEL, TRAIN, str(tmp_path / "data"), checkpoint=None, until=6)
+    return Task("7", MODEL, TRAIN, str(tmp_path / "data"), tiny_data.info.fingerprint, checkpoint=None, until=6)
 
 
 def segment(task, cache=None, stop_after=None):
@@ -28,10 +28,10 @@ def segment(task, cache=None, stop_after=None):
 
 
 def without_seconds(checkpoint):
-    tensors, metadata = artifacts.unpack(checkpoint)
+    state, metadata = tensors.unpack(checkpoint)
     for epoch in metadata["history"]:
         epoch["seconds"] = None
-    return {name: value.tolist() for name, value in tensors.items()}, metadata
+    return {name: value.tolist() for name, value in state.items()}, metadata
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
@@ -140,7 +140,7 @@ def test_after_a_cuda_error_the_process_ends_with_it():
     messages = []
     error = RuntimeError("CUDA error: device-side assert triggered\nCompile with TORCH_USE_CUDA_DSA")
     with pytest.raises(SystemExit, match="RuntimeError: CUDA error: device-side assert triggered"):
-        attempt(failing(error), Task("7", {}, {}, "", None, 1), messages.append, lambda: False, Cache())
+        attempt(failing(error), Task("7", {}, {}, "", "", None, 1), messages.append, lambda: False, Cache())
     assert messages == []
 
 
