@@ -1,5 +1,8 @@
+import copy
 import re
+from functools import reduce
 from io import StringIO
+from operator import getitem
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,25 @@ trains = st.builds(
 configurations = st.builds(Params, model=models, train=trains)
 
 
+SCALARS = {  # keys of the shipped file, and other values for them
+    "model.activation": ["elu", "leaky_relu", "none"],
+    "model.batch_norm": [False],
+    "model.dropout": [0.25, 1e-05],
+    "model.flatten": ["average"],
+    "train.epochs": [5, 1000],
+    "train.epoch_images": [12_800],
+    "train.batch_size": [128],
+    "train.optimizer": ["adamw"],
+    "train.lr": [0.0023, 1.5e-07, 3.141592653589793e-05],
+    "train.weight_decay": [0.000123456],
+    "train.schedule.name": ["cosine"],
+    "train.schedule.gamma": [0.5],
+    "train.early_stopping": [3],
+    "train.augment.rotation": [12.5],
+    "train.precision": ["bf16"],
+}
+
+
 def promoted(text: str, wanted: Params, tmp_path: Path, story) -> promote.Promotion:
     path = tmp_path / "params.yaml"
     path.write_bytes(text.encode())
@@ -77,7 +99,7 @@ def edited(text: str, **changes: dict) -> str:
 
 @given(configurations)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-def test_any_configuration_can_be_written_and_every_other_byte_stays(tmp_path, story, wanted):
+def test_any_configuration_can_be_written_with_all_comments_in_their_order(tmp_path, story, wanted):
     made = promoted(SHIPPED, wanted, tmp_path, story)
     made.write()
     before, after = parse(YAML(typ="safe").load(SHIPPED)), load(made.path)
@@ -88,25 +110,31 @@ def test_any_configuration_can_be_written_and_every_other_byte_stays(tmp_path, s
         before.tracking,
         before.study,
     )
-    old, new = flat(to_tree(before)), flat(to_tree(after))
-    changed = {name for name in new if old.get(name) != new[name]} | {"model.conv", "model.dense"}
-    rest = iter(made.after.split("\n"))
-    unchanged = [line for path, line in lines_of(SHIPPED) if path not in changed and not path.startswith("model.conv.")]
-    assert all(line in rest for line in unchanged)  # all of them, in their order
-    comments = [found[0] for path, line in lines_of(SHIPPED) if "conv." not in path and (found := re.search("#.*", line))]
-    assert [comment for comment in comments if comment not in made.after] == []
+    assert comments(made.after) == comments(SHIPPED)
 
 
-def lines_of(text: str) -> list[tuple[str, str]]:
-    """Each line with the dotted path of its key; lines of list items have the path of the list and a dot."""
-    path, found = [], []
-    for line in text.split("\n"):
-        key = re.match(r"( *)(- )?(\w+):", line)
-        if key:
-            depth = len(key[1] + (key[2] or "")) // 2
-            path = [*path[:depth], *[""] * (depth - len(path)), key[3]]
-        found.append((".".join(path), line))
-    return found
+def comments(text: str) -> list[str]:
+    """All but those beside blocks, which go with them."""
+    return [found[0] for line in text.splitlines() if line[:4] != "    " and (found := re.search("#.*", line))]
+
+
+@given(st.lists(st.sampled_from(sorted(SCALARS)), unique=True), st.data())
+def test_a_promotion_touches_only_lines_whose_value_changes(names, data):
+    tree = to_tree(parse(YAML(typ="safe").load(SHIPPED)))
+    wanted = copy.deepcopy(tree)
+    for name in names:
+        *path, key = name.split(".")
+        section = reduce(getitem, path, wanted)
+        section[key] = data.draw(st.sampled_from(SCALARS[name]))
+    after = rewrite(SHIPPED, tree, wanted)
+    changed = {key for key in flat(wanted) if flat(wanted)[key] != flat(tree)[key]}
+    pairs = list(zip(SHIPPED.splitlines(), after.splitlines(), strict=True))
+    touched = [(one, other) for one, other in pairs if one != other]
+    assert len(touched) == len(changed)
+    for before, line in touched:
+        assert line.partition(":")[0] == before.partition(":")[0]
+        assert line.partition("#")[2] == before.partition("#")[2]
+        assert line.index("#") == before.index("#")
 
 
 @given(configurations, configurations, st.booleans(), st.sampled_from([True, False, None]))
@@ -182,37 +210,52 @@ def test_a_list_that_becomes_empty_or_long_changes_its_form():
 @pytest.mark.parametrize(
     ("text", "changes", "after"),
     [
-        ("", {"train": {"lr": 0.5}}, "train:\n  lr: 0.5\n"),
-        ("{}", {"train": {"lr": 0.5}}, "{train: {lr: 0.5}}"),
-        ("train: {lr: 0.1}  # short", {"train": {"epochs": 3}}, "train: {lr: 0.1, epochs: 3} # short"),
-        ("train:\n  lr: 0.1", {"train": {"epochs": 3}}, "train:\n  lr: 0.1\n  epochs: 3"),
-        ("train:\r\n  lr: 0.1  # a\r\n  seed: 3\r\n", {"train": {"lr": 1e-7}}, "train:\r\n  lr: 1.0e-07 # a\r\n  seed: 3\r\n"),
-        ("train:\r\n  lr: 0.1\r\n", {"train": {"epochs": 2}}, "train:\r\n  lr: 0.1\r\n  epochs: 2\r\n"),
+        ("", {"train": {"lr": 0.5}}, "train: {lr: 0.5}\n"),
+        ("# none yet\n", {"train": {"lr": 0.5}}, "# none yet\ntrain: {lr: 0.5}\n"),
+        ("# none", {"train": {"lr": 0.5}}, "# none\ntrain: {lr: 0.5}\n"),
         (
-            "train:\n  optimizer: 'adam'   # the '#1'\n",
+            "model:\n  conv:\n    - out: 4 # four\n",
+            {"model": {"conv": [{"out": 4, "pool": {"kind": "avg"}}]}},
+            "model:\n  conv:\n    - out: 4 # four\n      pool: {kind: avg, kernel: 2}\n",
+        ),
+        ("{}", {"train": {"lr": 0.5}}, "train: {lr: 0.5}\n"),
+        ("train: {lr: 0.1}  # short", {"train": {"epochs": 3}}, "train: {lr: 0.1, epochs: 3} # short\n"),
+        ("train:\n  lr: 0.1", {"train": {"epochs": 3}}, "train:\n  lr: 0.1\n  epochs: 3\n"),
+        ("train:\r\n  lr: 0.1  # a\r\n  seed: 3\r\n", {"train": {"lr": 1e-7}}, "train:\r\n  lr: 1e-07 # a\r\n  seed: 3\r\n"),
+        (
+            "train:\n  optimizer: 'sgd'   # the '#1'\n  keep: \"last\"\n  lr: 1.0e-3\n  weight_decay: 7.912804473160119e-05\n",
             {"train": {"optimizer": "adamw"}},
-            "train:\n  optimizer: adamw    # the '#1'\n",
+            "train:\n  optimizer: 'adamw' # the '#1'\n  keep: \"last\"\n  lr: 1.0e-3\n  weight_decay: 7.912804473160119e-05\n",
         ),
         ("train:\n  early_stopping:  # never\n", {"train": {"early_stopping": 3}}, "train:\n  early_stopping: 3 # never\n"),
-        ("train:\n  early_stopping:\n# end\n", {"train": {"lr": 0.5}}, "train:\n  early_stopping:\n  lr: 0.5\n# end\n"),
+        (
+            "train:\n  lr: 0.1\n\n# network\nmodel:\n  conv:\n    - out: 4\n    - out: 5\n# end\n",
+            {"train": {"epochs": 2}, "model": {"conv": [{"out": 4}]}},
+            "train:\n  lr: 0.1\n  epochs: 2\n\n# network\nmodel:\n  conv:\n    - out: 4\n# end\n",
+        ),
         (
             "train: {lr: 0.1}\n\n# the end\n",
             {"model": {"dense": [{"out": 4}]}},
-            "train: {lr: 0.1}\nmodel:\n  dense: [{out: 4}]\n\n# the end\n",
+            "train: {lr: 0.1}\nmodel: {dense: [{out: 4}]}\n\n# the end\n",
         ),
         (
-            "model:\n  dense:\n  # first\n  - {out: 4}  # four\n  # second\n  - {out: 5}\n# end\n",
+            "model:\n  dense:\n    # one\n    - {out: 4} # four\n    # two\n    - {out: 5}\n",
             {"model": {"dense": [{"out": 4}, {"out": 6, "dropout": 0.5}, {"out": 7}]}},
-            "model:\n  dense:\n  # first\n  - {out: 4}  # four\n  # second\n  - {out: 6, dropout: 0.5}\n  - {out: 7}\n# end\n",
+            "model:\n  dense:\n    # one\n    - {out: 4} # four\n    # two\n    - {out: 6, dropout: 0.5}\n    - {out: 7}\n",
         ),
         (
-            "model:\n  conv:\n  - out: 4\n    pool:\n      kind: max\n      kernel: 2\n  batch_norm: true\n",
+            "model:\n  dense:\n    # first\n    - {out: 4} # four\n# end\n",
+            {"model": {"dense": []}},
+            "model:\n  dense: []\n# end\n",
+        ),
+        (
+            "model:\n  conv:\n    - out: 4\n      pool:\n        kind: max\n        kernel: 2\n\n  # all\n  batch_norm: true\n",
             {"model": {"conv": [{"out": 4}]}},
-            "model:\n  conv:\n  - out: 4\n    pool: null\n  batch_norm: true\n",
+            "model:\n  conv:\n    - out: 4\n      pool: null\n\n  # all\n  batch_norm: true\n",
         ),
     ],
 )
-def test_other_layouts_keep_their_own(text, changes, after):
+def test_other_layouts_keep_their_comments(text, changes, after):
     assert edited(text, **changes) == after
 
 
@@ -257,9 +300,10 @@ def test_a_link_stays_a_link_and_a_change_in_the_meantime_is_not_overwritten(sto
 
 
 def test_anchors_that_would_change_two_values_are_refused_with_the_values(story, tmp_path):
-    text = "train:\n  lr: &same 0.1\n  weight_decay: *same\n"
-    with pytest.raises(PromoteError, match=r"by hand train.lr: 0.1 → 0.001; train.weight_decay: 0.1 → 0.0$") as error:
-        promoted(text, parse({}), tmp_path, story)
+    text = "model:\n  dense: [&same {out: 9}, *same]\n"
+    wanted = parse({"model": {"dense": [{"out": 8}, {"out": 7}]}})
+    with pytest.raises(PromoteError, match=r"by hand model.dense\[0\].out: 9 → 8; model.dense\[1\].out: 9 → 7") as error:
+        promoted(text, wanted, tmp_path, story)
     assert "\n" not in str(error.value)
     assert (tmp_path / "params.yaml").read_text() == text
 
