@@ -21,7 +21,7 @@ from study.coordinator import Limits
 from study.definition import seconds
 from study.errors import StudyError
 from study.executors import Executor
-from study.executors.slots import Growth, slots
+from study.executors.slots import slots
 from study.history import fold
 from study.journal import STOP, Journal
 from study.ledger import Ledger, read
@@ -92,9 +92,7 @@ def make_executor(params: Params) -> Executor:
         return Ray(None, study.workers, study.per_gpu, threads=train.threads, device=train.device)
     from study.executors.local import Local
 
-    places = slots(study, train)
-    grows = study.per_gpu == "auto" and study.workers == "auto" and places[0].device == "cuda"
-    return Local(places, threads=train.threads, growth=Growth() if grows else None)
+    return Local(slots(study, train), threads=train.threads)
 
 
 def places(

@@ -278,7 +278,7 @@ class Study:
     workers: Literal["auto"] | Count = "auto"
     """processes that train; auto: per_gpu on every GPU, without one a core each (train.threads cores each)"""
     per_gpu: Literal["auto"] | Count = "auto"
-    """processes on each GPU; auto: as many as memory and utilisation allow"""
+    """processes on each GPU; auto: 2"""
     engine: Literal["local", "ray"] = "local"
     """local: processes of this machine; ray: a Ray cluster (pip install studyline[ray])"""
     storage: Text | None = None

@@ -119,7 +119,7 @@ class Executor(Protocol):
 
     @property
     def slots(self) -> Sequence[Slot]:
-        """The slots that take work; may grow or shrink while running."""
+        """The slots that take work; with Ray their number changes as actors are replaced."""
 
     def submit(self, slot: Slot, task: Task) -> None:
         """Start a segment on an idle slot."""

@@ -17,10 +17,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, TYPE_CHECKING
 
-from study.executors import EpochDone, Message, SegmentDone, SegmentFailed, Slot, Task, WorkerDied, worker
+from study.executors import Message, SegmentDone, SegmentFailed, Slot, Task, WorkerDied, worker
 
 if TYPE_CHECKING:  # else a coordinator waits for torch before its workers begin to import it
-    from study.executors.slots import Growth
     from study.trial import Work
 
 LAST_WORDS = 2000  # bytes of a worker's output that may hold the error it ended with
@@ -34,15 +33,14 @@ class Local:
     does, however that ends. One that dies at work is replaced at once; one that dies idle, when there is work for it.
     """
 
-    def __init__(self, slots: Sequence[Slot], work: Work | None = None, threads: int = 1, growth: Growth | None = None) -> None:
+    def __init__(self, slots: Sequence[Slot], work: Work | None = None, threads: int = 1) -> None:
         """
         Parameters
         ----------
         work : what is done with a task, by default :func:`study.trial.run`; a function of a module that can be imported
         threads : CPU threads of each worker
-        growth : adds slots on GPUs; without it their number stays
         """
-        self._work, self._threads, self._growth = pickle.dumps(work), threads, growth
+        self._work, self._threads = pickle.dumps(work), threads
         self._inbox: SimpleQueue[tuple[_Worker, Message]] = SimpleQueue()
         self._alive: set[_Worker] = set()
         self._workers: dict[Slot, _Worker | None] = {slot: self._start(slot) for slot in slots}
@@ -73,9 +71,6 @@ class Local:
             found.append(self._taken(*self._inbox.get(timeout=max(timeout, 0))))
             while True:
                 found.append(self._taken(*self._inbox.get_nowait()))
-        if self._growth and any(isinstance(message, EpochDone) for _, message in found):
-            busy = {slot for slot, target in self._workers.items() if target and target.run}
-            self._workers |= {slot: self._start(slot) for slot in self._growth.more(self._workers, busy)}
         return found
 
     def close(self) -> None:
@@ -85,8 +80,6 @@ class Local:
             target.join()
         self._alive.clear()
         self._workers.clear()
-        if self._growth:
-            self._growth.close()
 
     def _start(self, slot: Slot) -> _Worker:
         started = _Worker(slot, self._work, self._threads, self._inbox)

@@ -23,7 +23,7 @@ from pipeline import artifacts
 from pipeline.config import ConfigError
 from pipeline.data.dataset import SearchData
 from study.executors import Message, SegmentDone, SegmentFailed, Slot, Task, WorkerDied
-from study.executors.slots import usable_cores
+from study.executors.slots import PER_GPU, usable_cores
 from study.trial import Cache, Work, attempt, run
 
 LOOPBACK = "127.0.0.1"
@@ -50,7 +50,7 @@ class Ray:
         ----------
         address : of the cluster; None: of the variable RAY_ADDRESS, without it one of this machine's own, gone with close
         workers : actors; auto: ``per_gpu`` for every GPU of the cluster, without one one for each ``threads`` cores
-        per_gpu : actors that share a GPU; auto: 1
+        per_gpu : actors that share a GPU; auto: :data:`study.executors.slots.PER_GPU`
         work : what is done with a task; a function of a module that can be imported
         threads, device : of section train
 
@@ -64,7 +64,7 @@ class Ray:
         self._followers: set[threading.Thread] = set()
         resources = self._ray.cluster_resources()
         gpus = 0 if device == "cpu" else int(resources.get("GPU", 0))
-        sharing = 1 if per_gpu == "auto" else per_gpu
+        sharing = PER_GPU if per_gpu == "auto" else per_gpu
         self._needs = {"num_gpus": 1 / sharing, "num_cpus": 0} if gpus else {"num_cpus": threads}
         fitting = gpus * sharing if gpus else int(resources.get("CPU", 0)) // threads
         count = max(fitting, 1) if workers == "auto" else workers

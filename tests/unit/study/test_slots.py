@@ -1,14 +1,10 @@
 import math
-from concurrent.futures import wait
 
 import pytest
 
 from pipeline.config import ConfigError, Study, Train
-from study.executors import Slot
 from study.executors import slots as places
-from study.executors.slots import Growth, Load, cpu_quota, more_per_gpu, slots, usable_cores
-
-GIB = 1 << 30
+from study.executors.slots import cpu_quota, slots, usable_cores
 
 
 @pytest.mark.parametrize(("section", "expected"), [({"workers": 3}, 3), ({}, None)])
@@ -25,9 +21,10 @@ def test_workers_of_many_threads_are_fewer_but_never_none():
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
-        ({}, ["cuda 0 (a)", "cuda 1 (a)"]),
-        ({"per_gpu": 2}, ["cuda 0 (a)", "cuda 1 (a)", "cuda 0 (b)", "cuda 1 (b)"]),
+        ({"per_gpu": 1}, ["cuda 0 (a)", "cuda 1 (a)"]),
+        ({}, ["cuda 0 (a)", "cuda 1 (a)", "cuda 0 (b)", "cuda 1 (b)"]),
         ({"workers": 3}, ["cuda 0 (a)", "cuda 1 (a)", "cuda 0 (b)"]),
+        ({"per_gpu": 2}, ["cuda 0 (a)", "cuda 1 (a)", "cuda 0 (b)", "cuda 1 (b)"]),
         ({"workers": 1}, ["cuda 0 (a)"]),
         ({"workers": 3, "per_gpu": 2}, ["cuda 0 (a)", "cuda 1 (a)", "cuda 0 (b)"]),
     ],
@@ -65,43 +62,3 @@ def test_the_quota_of_cgroups_old_and_new_is_read(tmp_path, files, own, cores):
     if own is not None:
         (tmp_path / "own").write_text(own)
     assert cpu_quota(tmp_path / "mounted", tmp_path / "own") == cores
-
-
-@pytest.mark.parametrize(
-    ("used", "total", "utilisation", "present", "more"),
-    [
-        (1 * GIB, 80 * GIB, 0.95, 1, 0),  # its time is used
-        (1 * GIB, 80 * GIB, 0.90, 1, 0),
-        (1 * GIB, 80 * GIB, 0.50, 1, 1),
-        (1 * GIB, 80 * GIB, 0.10, 1, 1),  # twice as many at most
-        (1 * GIB, 80 * GIB, 0.10, 2, 2),
-        (1 * GIB, 80 * GIB, 0.00, 3, 3),
-        (1 * GIB, 80 * GIB, 0.75, 4, 1),
-        (1 * GIB, 80 * GIB, 0.10, 6, 2),  # eight at most
-        (1 * GIB, 80 * GIB, 0.10, 8, 0),
-        (30 * GIB, 80 * GIB, 0.10, 2, 0),  # three would take more than 90 % of the memory
-        (24 * GIB, 80 * GIB, 0.10, 2, 1),
-        (90 * GIB, 80 * GIB, 0.10, 1, 0),
-        (0, 80 * GIB, 0.10, 1, 1),
-    ],
-)
-def test_a_gpu_gets_workers_while_it_has_time_and_memory(used, total, utilisation, present, more):
-    assert more_per_gpu(used, total, utilisation, present) == more
-
-
-def test_growth_decides_after_three_readings_with_all_workers_busy():
-    first, other = Slot("cuda 0 (a)", "cuda", "H200", "0"), Slot("cuda 1 (a)", "cuda", "H200", "1")
-    loads = {"0": Load(2 * GIB, 80 * GIB, 0.3), "1": Load(2 * GIB, 80 * GIB, 0.95)}
-    growth = Growth(lambda: loads, between=0)
-
-    def read(present, busy):
-        assert growth.more(present, busy) == []  # begins to read
-        wait([growth._reading])
-        return growth.more(present, busy)
-
-    assert [read([first, other], [first, other]) for _ in range(2)] == [[], []]
-    assert read([first, other], [other]) == []  # an idle worker says nothing of what one takes
-    (new,) = read([first, other], [first, other])
-    assert new == Slot("cuda 0 (b)", "cuda", "H200", "0")
-    assert [read([first, other], [first, other]) for _ in range(4)] == [[]] * 4  # once for a number of workers
-    growth.close()
