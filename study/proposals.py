@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.config import to_tree
 from pipeline.lineage import digest
 from study.history import History, Run
-from study.samplers import make_sampler, shuffled
+from study.samplers import grid_order, make_sampler
 from study.shown import Shown, frozen
 from study.space import Space
 from study.space.checks import Fit, fit
@@ -75,7 +75,7 @@ class Proposer:
         self._groups: Counter[str] = Counter()
         self._queue: deque[tuple[dict[str, Any], str]] = deque()
         self._tried: set[str] = set()  # points, for the grid
-        self._next = 0  # on the grid
+        self._grid = grid_order(space.size(), spec.study.seed)
         self._storage = Shown()
         self._pruner = _pruner(spec)
         self._study = optuna.create_study(
@@ -168,10 +168,8 @@ class Proposer:
 
     def _grid_point(self) -> dict[str, Any] | None:
         """The next point of the grid, in an order that the seed gives, that was not tried yet."""
-        size = self.space.size()
-        while self._next < size:
-            params = self.space.point(shuffled(self._next, size, self.spec.study.seed))
-            self._next += 1
+        for index in self._grid:
+            params = self.space.point(index)
             if _key(params) not in self._tried:
                 return params
         return None

@@ -13,8 +13,9 @@ on with the very proposals that it would have made. Three things had to change f
 
 from __future__ import annotations
 
-import hashlib
+import random
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import cmaes
@@ -31,6 +32,7 @@ from study.space import Space
 from study.space.nodes import fraction_of, value_at
 
 POPULATION = 16  # of NSGA: Optuna's 50 would make a study of 40 trials a random search
+LISTED = 100_000  # points of a grid, at most, that are put in order at once
 Distributions = dict[str, BaseDistribution]
 
 
@@ -183,19 +185,12 @@ class Nsga3(_Elite, NSGAIIISampler):
         self._begin(space)
 
 
-def shuffled(index: int, size: int, seed: int) -> int:
-    """Where index goes in a random order of ``range(size)``, without making a list of it.
-
-    A Feistel network of four rounds on the next even number of bits, applied again while it leads out of the range.
-    Source: J. Black and P. Rogaway 2002, "Ciphers with Arbitrary Finite Domains".
-    """
-    half = max(((size - 1).bit_length() + 1) // 2, 1)
-    mask = (1 << half) - 1
-    while True:
-        left, right = index >> half, index & mask
-        for turn in range(4):
-            hashed = hashlib.blake2b(f"{seed},{turn},{right}".encode(), digest_size=max(16, half // 8 + 1)).digest()
-            left, right = right, left ^ (int.from_bytes(hashed) & mask)
-        index = left << half | right
-        if index < size:
-            return index
+def grid_order(size: int, seed: int) -> Iterator[int]:
+    """Yield the indices of a grid in random order; of a grid too large to list, random indices without end, seldom one twice."""
+    generator = random.Random(seed)
+    if size > LISTED:
+        while True:
+            yield generator.randrange(size)
+    order = list(range(size))
+    generator.shuffle(order)
+    yield from order
