@@ -119,12 +119,6 @@ class Recorder:
             self._finished = self._wait(patience)
         return self._finished
 
-    def behind(self) -> dict[str, int]:
-        """How many bytes of the ledger each store lacks."""
-        size = (self._folder / ledger.NAME).stat().st_size
-        state = read_state(self._folder)
-        return {name: size - int(state.get(name, {}).get("offset", 0)) for name in ("optuna", "mlflow")}
-
     def _wait(self, patience: float) -> list[str]:
         assert self._process is not None
         self._close_pipe()

@@ -86,7 +86,7 @@ def run(request: Request, root: Path, environ: Mapping[str, str]) -> Result:
             opened={"changes": kept(changes), "seeds": seeds},
             stores=(store, url),
         )
-        return _search(stack, session, space, place, root)
+        return _search(session, space, place, root)
 
 
 def _found(name: str, params: Params, root: Path, environ: Mapping[str, str]) -> list[Event] | None:
@@ -113,7 +113,7 @@ def _refuse_strangers(url: str, folder: Path) -> None:
         raise UsageError(why)
 
 
-def _search(stack: ExitStack, session: Session, space: Space, place: Arrays, root: Path) -> Result:
+def _search(session: Session, space: Space, place: Arrays, root: Path) -> Result:
     journal, history, recorder = session.journal, session.journal.history, session.recorder
     study = history.spec.study
     proposer = Proposer(history.spec, space, history)

@@ -194,7 +194,7 @@ def draw(history: History, slots: list[str], clock: Clock, ended: list[Run], pro
     """The whole view."""
     objective = history.spec.study.objectives[0]
     best = [] if history.planned else [Text.assemble(("best  ", "bold"), best_line(history))]
-    parts: list[Any] = [_progress(history, clock), *best, Text("")]
+    parts: list[Any] = [_progress(history), *best, Text("")]
     parts += [_running(history, objective)]
     if ended:
         parts += [
@@ -215,7 +215,7 @@ def _title(history: History, slots: list[str]) -> str:
     return f"study {spec.name}: {spec.params.data.name}, space {spec.space}, {spec.study.sampler}, {spec.study.pruner}, {workers}"
 
 
-def _progress(history: History, clock: Clock) -> Table:
+def _progress(history: History) -> Table:
     row = Table.grid(padding=(0, 2))
     finals = history.finals
     scored = sum(run.test is not None for run in history.planned)

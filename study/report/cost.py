@@ -59,7 +59,7 @@ class Cost:
 def cost(history: History) -> Cost:
     """From the ledger's times. A session whose end was not written (it was killed, or still runs) ends with its last event."""
     spans = tuple(_spans(history))
-    bars = tuple(bar for run in history.runs.values() for bar in _bars(run, history))
+    bars = tuple(bar for run in history.runs.values() for bar in _bars(run))
     device: dict[str, float] = {}
     for run in history.runs.values():
         kind = "finalists" if run.phase == "final" else run.state
@@ -110,7 +110,7 @@ def _last(history: History, began: int, before: int | None) -> int:
     return max(time for time in seen if time >= began and (before is None or time < before))
 
 
-def _bars(run: Run, history: History) -> Iterator[Bar]:
+def _bars(run: Run) -> Iterator[Bar]:
     for index, segment in enumerate(run.segments):
         last = index + 1 == len(run.segments)
         yield Bar(run, segment.slot, segment.began, _end(run, segment, index), _why(run, segment, last))

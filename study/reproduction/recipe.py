@@ -132,23 +132,6 @@ def load(name: str) -> Recipe:
     return read(_pick(name, {known: FOLDER / f"{known}.yaml" for known in names()}, "there is no recipe"))
 
 
-def find(name: str) -> RecipeRow:
-    """A row that is trained here, as ``003/base``.
-
-    Raises
-    ------
-    UsageError
-        There is no such recipe or row, or it is listed only.
-    """
-    source, slash, row = name.partition("/")
-    if not slash:
-        raise UsageError(f"must be a recipe and one of its rows, like 003/base, got {name!r}")
-    found = load(source).row(row)
-    if found.later is not None:
-        raise UsageError(f"{name} is listed and not trained: {found.later}")
-    return found
-
-
 def read(path: Path) -> Recipe:
     """A recipe from its file.
 

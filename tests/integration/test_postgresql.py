@@ -4,6 +4,7 @@ import socket
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from pipeline.config import Study, Tracking
 from pipeline.tracking import Store, locate
 from study import ledger
 from study.history import fold
-from study.recorder import Recorder, locate_storage, storage_problem, write_stores
+from study.recorder import Recorder, locate_storage, read_state, storage_problem, write_stores
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mlflow, on its way in, uses what SQLAlchemy 2.1 deprecates
@@ -21,6 +22,12 @@ with warnings.catch_warnings():
     from study.storage import adopt, holder
     from study.to_optuna import LeaseError, ToOptuna
     from study.verify import verify
+
+
+def has_all(folder: Path) -> bool:
+    """Return whether each store has the whole ledger of a study."""
+    size, state = (folder / ledger.NAME).stat().st_size, read_state(folder)
+    return all(state.get(name, {}).get("offset") == size for name in ("optuna", "mlflow"))
 
 
 def until(condition: Callable[[], object], seconds: float = 60) -> None:
@@ -47,7 +54,7 @@ def test_a_server_that_goes_away_costs_nothing_and_gets_everything_when_it_is_ba
         play.open()
         play.whole(0)
         with Recorder(play.folder, store, url) as recorder:
-            until(lambda: not any(recorder.behind().values()))
+            until(lambda: has_all(play.folder))
             postgresql.stop()
             play.whole(1)
             key = play.ask(2)

@@ -47,6 +47,12 @@ OPENED = {
 }
 
 
+def has_all(folder: Path) -> bool:
+    """Return whether each store has the whole ledger of a study."""
+    size, state = (folder / ledger.NAME).stat().st_size, read_state(folder)
+    return all(state.get(name, {}).get("offset") == size for name in ("optuna", "mlflow"))
+
+
 def until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -404,7 +410,7 @@ def test_a_study_deleted_from_the_storage_under_the_recorder_is_recorded_again(s
         play.open()
         play.whole(0)
         with Recorder(play.folder, stores.mlflow, stores.optuna) as recorder:
-            until(lambda: not any(recorder.behind().values()))
+            until(lambda: has_all(play.folder))
             storage = connect(stores.optuna)
             storage.delete_study(storage.get_study_id_from_name("night"))
             storage.engine.dispose()
@@ -483,7 +489,7 @@ def test_a_session_is_recorded_while_it_runs_whatever_happens_to_the_recorder(sc
         play.open()
         play.whole(0)
         with Recorder(play.folder, stores.mlflow, stores.optuna) as recorder:
-            until(lambda: not any(recorder.behind().values()))
+            until(lambda: has_all(play.folder))
             assert recorder.look_after() == []
             assert stat.S_IMODE((play.folder / "stores.json").stat().st_mode) == 0o600
             assert runs_of(stores, play.folder)["study"].info.status == "RUNNING"

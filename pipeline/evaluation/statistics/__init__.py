@@ -8,7 +8,6 @@ from pipeline.evaluation.statistics.pairs import (
     Trend,
     equivalence,
     paired_difference,
-    permutation_test,
     trend,
 )
 from pipeline.evaluation.statistics.planning import MOST_SEEDS, equivalence_power, power, seeds_for_equivalence, seeds_needed
@@ -34,7 +33,6 @@ __all__ = [
     "p_equals",
     "p_text",
     "paired_difference",
-    "permutation_test",
     "power",
     "prediction_interval",
     "seeds_for_equivalence",

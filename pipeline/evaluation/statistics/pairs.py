@@ -12,8 +12,6 @@ from scipy import stats
 from pipeline.evaluation.statistics.levels import ALPHA
 from pipeline.evaluation.statistics.means import ROUNDING, centre, finite, quantile, spread
 
-MOST_EXACT = 16  # pairs whose sign patterns are all counted: 65,536
-
 
 @dataclass(frozen=True)
 class PairedDifference:
@@ -126,7 +124,7 @@ class Trend:
     std: float
 
 
-def trend(rows: Sequence[Sequence[float]], positions: Sequence[float] | None = None, resolution: float = 0.0) -> Trend:
+def trend(rows: Sequence[Sequence[float]], resolution: float = 0.0) -> Trend:
     """Test whether values rise or fall over ordered levels: one slope a seed, then a t test of the slopes.
 
     Each seed is its own control, as in a paired test, and nothing is assumed of the variance at the levels. Of a relation that
@@ -136,50 +134,22 @@ def trend(rows: Sequence[Sequence[float]], positions: Sequence[float] | None = N
     Parameters
     ----------
     rows : values of shape (seeds, levels), at least 2 of either, finite; the levels in their order
-    positions : of the levels, shape (levels,), finite and not all the same; None: their ranks 0, 1, …
     resolution : step of the values; it leaves each slope a variance of at least ``resolution**2 / 12`` by the sum of the squared
-        distances of the positions from their mean
+        distances of the ranks 0, 1, … from their mean
 
     Raises
     ------
     ValueError
-        Fewer than 2 seeds or levels, rows of different lengths, positions that are not as many or all the same, or a value
-        that is not finite.
+        Fewer than 2 seeds or levels, rows of different lengths, or a value that is not finite.
     """
     lengths = {len(row) for row in rows}
     if len(rows) < 2 or len(lengths) != 1 or max(lengths) < 2:
         raise ValueError(f"a trend needs at least 2 seeds, each with a value at the same 2 or more levels, got {list(rows)}")
     values = np.stack([finite(row) for row in rows])  # (seeds, levels)
-    places = np.arange(values.shape[1], dtype=float) if positions is None else np.asarray(positions, float)
-    if places.shape != values.shape[1:] or not np.isfinite(places).all() or np.ptp(places) == 0:
-        raise ValueError(f"positions must be {values.shape[1]} finite numbers, not all the same, got {list(places)}")
-    offsets = places - places.mean()
+    offsets = np.arange(values.shape[1]) - (values.shape[1] - 1) / 2
     contrast = offsets / (offsets @ offsets)
     scale = float(np.abs(values).max() * np.abs(contrast).sum())
     return Trend(*_student(values @ contrast, scale, resolution / math.sqrt(12 * (offsets @ offsets))))
-
-
-def permutation_test(first: Sequence[float], second: Sequence[float], seed: int = 0) -> float:
-    """Two-sided p-value of paired values under random exchange within pairs: no distribution is assumed.
-
-    Exact, over all ``2**n`` sign patterns, up to 16 pairs; above that over 65,535 drawn ones and the observed one.
-    Source: Fisher 1935, The Design of Experiments, section 21; Phipson & Smyth 2010 for counting the observed pattern.
-
-    Raises
-    ------
-    ValueError
-        As :func:`paired_difference`.
-    """
-    differences = _differences(first, second)
-    n = len(differences)
-    if n <= MOST_EXACT:
-        patterns = np.arange(2**n)[:, None] >> np.arange(n) & 1
-    else:
-        patterns = np.random.default_rng(seed).integers(0, 2, (2**MOST_EXACT, n))
-        patterns[0] = 0  # the observed one
-    sums = np.abs((1 - 2 * patterns) @ differences)
-    as_far = sums >= abs(differences.sum()) - ROUNDING * n * _scale(first, second)  # sums that are equal but for rounding count
-    return float(as_far.mean())
 
 
 def _student(values: np.ndarray, scale: float, floor: float) -> tuple[float, float, float, float, int, float]:

@@ -79,7 +79,6 @@ class McNemar:
     value : first minus second, in [-1, 1]
     low, high : 95 % hybrid score interval for paired proportions, Newcombe 1998 (Stat. Med. 17, 2635, method 10)
     p_value : mid-p McNemar test, two-sided, in (0, 1]: the test to read; close to its 5 %, and hardly ever above
-    p_exact : exact conditional McNemar test, >= p_value: never above its 5 %, and for that often blind
     only_first, only_second : images that only the one gets right; the test rests on nothing else
     n : images, >= 1
     """
@@ -88,7 +87,6 @@ class McNemar:
     low: float
     high: float
     p_value: float
-    p_exact: float
     only_first: int
     only_second: int
     n: int
@@ -124,7 +122,7 @@ def mcnemar(both_right: int, only_first: int, only_second: int, both_wrong: int)
     else:
         p_value = 2 * tail - observed
     value = (only_first - only_second) / n
-    return McNemar(value, *_paired_interval(*counts), p_value, min(1.0, 2 * tail), only_first, only_second, n)
+    return McNemar(value, *_paired_interval(*counts), p_value, only_first, only_second, n)
 
 
 def _paired_interval(both_right: int, only_first: int, only_second: int, both_wrong: int) -> tuple[float, float]:

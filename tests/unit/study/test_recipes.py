@@ -25,7 +25,7 @@ from study.definition import changed
 from study.errors import UsageError
 from study.plan import config_of
 from study.reproduction.figure import Figure
-from study.reproduction.recipe import Recipe, RecipeRow, find, load, names, read
+from study.reproduction.recipe import Recipe, RecipeRow, load, names, read
 
 # What the sources print, row by row, in the order of their columns.
 COLUMNS = {
@@ -203,7 +203,7 @@ def test_the_rows_of_later_work_have_the_counts_of_their_arithmetic():
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_row_that_is_trained_is_a_network_on_its_images_and_keeps_the_last_weights(name):
-    row = find(name)
+    row = recipe(name[:3]).row(name[4:])
     layers = network(row).layers
     if name in INPUTS:
         assert next(layer for layer in layers if layer.name == "head").args["in_features"] == INPUTS[name]
@@ -250,7 +250,7 @@ def test_the_confusion_of_000_has_the_classes_of_mnist_and_its_own_test_accuracy
 
 
 def test_dropping_channels_before_pooling_and_relu_gives_the_numbers_of_003_as_well():
-    built = build(find("003/base").params.model, (1, 28, 28), 10, seed=0).train()
+    built = build(recipe("003").row("base").params.model, (1, 28, 28), 10, seed=0).train()
     names_of = [name for name, _ in built.named_children()]
     here = ["conv2", "pool2", "act2", "drop2"]
     assert names_of[names_of.index("conv2") :][:4] == here
@@ -409,17 +409,15 @@ def test_a_recipe_that_breaks_a_rule_is_refused_in_one_line_with_its_place(write
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("source", "row", "message"),
     [
-        ("005/base", "there is no recipe 005; did you mean 00"),
-        ("003/bas", "recipe 003 has no row bas; did you mean base? there are base, dropout-03"),
-        ("003", "must be a recipe and one of its rows, like 003/base, got '003'"),
-        ("003/transfer", "003/transfer is listed and not trained: Transfer to new classes belongs to later work."),
+        ("005", "base", "there is no recipe 005; did you mean 00"),
+        ("003", "bas", "recipe 003 has no row bas; did you mean base? there are base, dropout-03"),
     ],
 )
-def test_a_row_that_is_not_there_is_answered_with_what_there_is(name, message):
+def test_a_row_that_is_not_there_is_answered_with_what_there_is(source, row, message):
     with pytest.raises(UsageError, match=re.escape(message)):
-        find(name)
+        load(source).row(row)
 
 
 def test_a_plan_has_every_row_that_is_trained_and_none_of_later_work():
