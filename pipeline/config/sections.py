@@ -187,7 +187,7 @@ class Train:
     augment: Augment = Augment()
     """random changes to the training images"""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: mixed precision, master weights in fp32"""
+    """bf16: mixed precision with master weights in fp32, where the device trains the network faster so; else fp32"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one"""
     threads: Count = 1

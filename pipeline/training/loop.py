@@ -25,7 +25,7 @@ from pipeline.training.augment import augment
 from pipeline.training.loss import make_loss
 from pipeline.training.optim import make_optimizer
 from pipeline.training.schedule import lr_at
-from pipeline.training.step import make_step
+from pipeline.training.step import Step, bf16_is_faster
 
 EXPLODED = 100  # times the loss of guessing: no training comes back from there
 Progress = Callable[[int, int], None]  # images done and in all, this epoch
@@ -71,7 +71,7 @@ class Training:
         self.classifier = Classifier(Card.of(model, data.info), network).to(device)
         self.optimizer = make_optimizer(network, train)
         self.loss = make_loss(train)
-        self.step = make_step(network, device, train)
+        self.step = Step(network, self.loss, half=train.precision == "bf16" and bf16_is_faster(network, device))
         self.history: list[Epoch] = []
         self.diverged: str | None = None  # why, if it did
         self.best = self.first = self._weights()  # of the best epoch so far, and of epoch 1

@@ -30,7 +30,7 @@ class Optimizer(Protocol):
 def make_optimizer(network: nn.Module, train: Train) -> Optimizer:
     """The optimiser that ``train`` asks for, with PyTorch's defaults for all that it does not name.
 
-    It may move the network's parameters; whatever holds on to their memory, as a step does, must be made after it.
+    It may move the values of the network's parameters; whatever holds on to their memory must be made after it.
     """
     match train.optimizer:
         case "adam":
