@@ -13,13 +13,14 @@ from benchmarks import arms
 from benchmarks.training_loop import MLP
 from pipeline.config import Train
 from pipeline.data.dataset import DatasetInfo, SearchData
+from pipeline.training.device import use_cpu
 from pipeline.training.loop import Training
 
 N = 60_000
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    use_cpu(1)
     with tempfile.TemporaryDirectory() as name:
         folder, split = Path(name), arms.images(N)
         info = DatasetInfo("random", tuple("0123456789"), (1, 28, 28), (arms.MEAN,), (arms.STD,), "", 0, {})

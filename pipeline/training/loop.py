@@ -135,22 +135,22 @@ class Training:
         order = self._order(number, generator)
         batches = [batch for batch in order.split(config.batch_size) if len(batch) > 1 or config.batch_size == 1]
         seen = sum(map(len, batches))  # a last batch of one image is left out: batch norm has no variance there
+        labels = self.train.labels[order[:seen]]
         outputs = torch.empty(seen, len(self.classifier.classes), device=self.device)
         losses = [epoch.validation_loss for epoch in self.history]
         done, first_step, shown = 0, (number - 1) * len(batches), time.perf_counter()
         self.classifier.train()
         for index, batch in enumerate(batches):
-            images, labels = self.train.images.index_select(0, batch), self.train.labels.index_select(0, batch)
+            images, end = self.train.images.index_select(0, batch), done + len(batch)
             if config.augment.shift or config.augment.rotation:
                 images = augment(images, config.augment, generator)
-            outputs[done : done + len(batch)], gradients = self.step(self.classifier.normalise(images), labels)
+            outputs[done:end], gradients = self.step(self.classifier.normalise(images), labels[done:end])
             lr = lr_at(first_step + index, config.lr, config.schedule, len(batches), config.epochs, losses)
             self.optimizer.step(gradients, lr)
-            done += len(batch)
+            done = end
             if time.perf_counter() - shown > 0.2:
                 shown = time.perf_counter()
                 progress(done, seen)
-        labels = self.train.labels[order[:seen]]
         return self.loss(outputs, labels).item(), _accuracy(outputs, labels), lr
 
     def _order(self, number: int, generator: torch.Generator) -> torch.Tensor:
