@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.config import Model
 from pipeline.models.plan import plan
@@ -19,8 +21,25 @@ class Average(nn.Module):
         return images.mean((2, 3))
 
 
+class StridedPointwise(nn.Conv2d):
+    """A 1×1 convolution with a stride and no padding, which leaves out the pixels beforehand that the stride skips.
+
+    With few input channels oneDNN's own strided 1×1 writes past its memory in the backward pass (uxlfoundation/oneDNN#6035).
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        down, right = self.stride
+        return F.conv2d(images[:, :, ::down, ::right], self.weight, self.bias)
+
+
+def convolution(**args: Any) -> nn.Conv2d:
+    """Return a convolution layer; ``args`` as for ``nn.Conv2d``."""
+    is_strided_pointwise = args["kernel_size"] == 1 and args["padding"] == 0 and args["stride"] > 1
+    return (StridedPointwise if is_strided_pointwise else nn.Conv2d)(**args)
+
+
 MODULES: dict[str, Callable[..., nn.Module]] = {
-    "conv": nn.Conv2d,
+    "conv": convolution,
     "norm2d": nn.BatchNorm2d,
     "norm1d": nn.BatchNorm1d,
     "relu": nn.ReLU,

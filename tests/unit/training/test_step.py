@@ -110,6 +110,19 @@ def test_a_step_gives_the_outputs_and_gradients_of_a_plain_loop_for_any_architec
     assert_step_agrees(keys, shape=(channels, 9, 9), dtype=torch.float64, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4, 8])
+def test_a_strided_1x1_convolution_spoils_no_memory(channels):
+    """oneDNN's own gave wrong gradients or ended the process (uxlfoundation/oneDNN#6035)."""
+    keys = {"conv": [{"out": 4, "kernel": 1, "stride": 2}]}
+    network, oracle = network_of(keys, (channels, 28, 28)), network_of(keys, (channels, 28, 28)).double()
+    step, labels = Step(network, F.cross_entropy, half=False), torch.randint(0, 5, (20,))
+    for _ in range(60):
+        images = torch.randn(20, channels, 28, 28)
+        outputs, gradients = step(images, labels)
+    expected = gradients_of(oracle, images.double(), labels, F.cross_entropy)
+    assert_close((outputs.double(), [gradient.double() for gradient in gradients]), expected, rtol=1e-3, atol=1e-6)
+
+
 LOSSES = [
     ("cross_entropy", "logits"),
     ("cross_entropy", "sigmoid"),
