@@ -21,19 +21,19 @@ from ruamel.yaml import YAML
 
 from pipeline import tracking
 from pipeline.config import parse
-from study.coordinator import Coordinator, Limits
-from study.data import arrays
-from study.definition import lineage_of
-from study.executors import EpochDone, Message, SegmentDone, Slot, Task
-from study.executors.local import Local
-from study.executors.slots import slots
-from study.history import History, fold
-from study.journal import Journal
-from study.ledger import STUDIES, Event, Ledger, read
-from study.proposals import Proposer
-from study.recorder import Recorder, locate_storage
-from study.space import Space
-from study.spec import Spec
+from study.engine.arrays import arrays
+from study.engine.coordinator import Coordinator, Limits
+from study.engine.proposals import Proposer
+from study.engine.request import lineage_of
+from study.space.space import Space
+from study.state.history import History, fold
+from study.state.journal import Journal
+from study.state.ledger import STUDIES, Event, Ledger, read
+from study.state.spec import Spec
+from study.stores.supervisor import Recorder, locate_storage
+from study.workers.local import Local
+from study.workers.protocol import EpochDone, Message, SegmentDone, Slot, Task
+from study.workers.slots import slots
 
 TURNS, TRIALS, MANY = 3, 24, 1_000
 TREE: dict[str, dict[str, Any]] = {
@@ -72,7 +72,7 @@ def run(root: Path, name: str, *arguments: str) -> History:
     """A study, in a process of its own."""
     environ = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "DVC_ROOT")}
     environ["PYTHONPATH"] = str(Path.cwd())
-    command = [sys.executable, "-c", "from study.cli import main; main()", "run", "--name", name, *arguments]
+    command = [sys.executable, "-c", "from study.cli.main import main; main()", "run", "--name", name, *arguments]
     subprocess.run(command, cwd=root, env=environ, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     history = fold(read(root / STUDIES / name))
     assert history is not None

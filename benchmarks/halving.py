@@ -24,8 +24,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from study.history import fold
-from study.ledger import STUDIES, tail
+from study.state.history import fold
+from study.state.ledger import STUDIES, tail
 
 TARGET, PASSES, LIMIT = 0.985, 27, 900.0  # validation accuracy; over the images, of a full training; seconds
 TRAIN = {"none": {"epochs": PASSES}, "asha": {"epochs": 9 * PASSES, "epoch_images": 6000}}
@@ -68,7 +68,7 @@ def until_good(pruner: str, seed: int) -> Clocks:
         YAML(typ="safe").dump({"data": {"name": "mnist"}, "train": TRAIN[pruner], "study": study}, root / "params.yaml")
         environ = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "DVC_ROOT")}
         environ["PYTHONPATH"] = str(Path.cwd())
-        command = [sys.executable, "-c", "from study.cli import main; main()", "run", "--name", "bench"]
+        command = [sys.executable, "-c", "from study.cli.main import main; main()", "run", "--name", "bench"]
         start, offset, history = time.perf_counter(), 0, None
         output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with subprocess.Popen(command, cwd=root, env=environ, **output) as process:  # type: ignore[call-overload]

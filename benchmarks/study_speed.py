@@ -73,7 +73,7 @@ def prepare(folder: Path, trials: int) -> list[str]:
         "study": {"space": "space.yaml", "trials": trials, "pruner": "none", "finalists": {"top": 0}, "workers": 2},
     }
     YAML(typ="safe").dump(tree, folder / "params.yaml")
-    return [sys.executable, "-c", "from study.cli import main; main()", "run"]
+    return [sys.executable, "-c", "from study.cli.main import main; main()", "run"]
 
 
 def seconds(command: list[str], folder: Path) -> float:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from study.executors import EpochDone
-from study.trial import run
+from study.workers.protocol import EpochDone
+from study.workers.segment import run
 
 PLAN = "FAULTS"  # variable of the environment: folder with the plan
 

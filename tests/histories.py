@@ -16,11 +16,11 @@ import optuna
 from pipeline.config import parse, to_tree
 from pipeline.lineage import digest
 from pipeline.models.plan import ArchitectureError, plan
-from study import finalists, stopping
-from study.history import ENDED, History, Run, fold
-from study.ledger import Event
-from study.space import Space
-from study.spec import Spec
+from study.engine import finalists, halving
+from study.space.space import Space
+from study.state.history import ENDED, History, Run, fold
+from study.state.ledger import Event
+from study.state.spec import Spec
 
 START = 1_790_000_000_000  # milliseconds since 1970
 SMALL = {  # a space of a few parameters, of every kind, so that its figures are drawn quickly
@@ -64,7 +64,7 @@ class Made:
         self.sampler = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=self.seed))
         self.time = START
         spec = Spec("made", self.space, self.searched.tree, self.base, "f" * 32)
-        self.ladder = stopping.rungs(self.epochs, self.base.study.first_rung, self.base.study.reduction)
+        self.ladder = halving.rungs(self.epochs, self.base.study.first_rung, self.base.study.reduction)
         dataset = {
             "name": "digits",
             "classes": [str(label) for label in range(CLASSES)],
@@ -169,7 +169,7 @@ class Made:
             return waiting[0]
         if self.base.study.pruner == "asha":
             objective = self.base.study.objectives[0]
-            if run := stopping.promotable(self.history.trials, self.ladder, self.base.study.reduction, objective):
+            if run := halving.promotable(self.history.trials, self.ladder, self.base.study.reduction, objective):
                 return run
         while len(self.history.trials) < wanted:
             if run := self._ask():
@@ -215,7 +215,7 @@ class Made:
         """One segment, its events at their times; the clock stands at its end."""
         final = run.phase == "final"
         asha = self.base.study.pruner == "asha" and not final
-        until = stopping.next_stop(run, self.ladder) if asha else self.epochs
+        until = halving.next_stop(run, self.ladder) if asha else self.epochs
         self.add("started", run=run.key, slot=slot, epoch=len(run.epochs), until=until)
         self.time += 15
         rng = np.random.default_rng([self.seed, run.trial, run.replicate, 7 if final else 3])

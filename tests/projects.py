@@ -11,16 +11,16 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from study.history import History, fold
-from study.ledger import STUDIES, Event, read, tail
+from study.state.history import History, fold
+from study.state.ledger import STUDIES, Event, read, tail
 
-CLI = "from study.cli import main; main()"
+CLI = "from study.cli.main import main; main()"
 FAULTY = (
     """\
 import faults
-from study import session
-from study.executors.local import Local
-from study.executors.slots import slots
+from study.engine import session
+from study.workers.local import Local
+from study.workers.slots import slots
 session.make_executor = lambda params: Local(slots(params.study, params.train), work=faults.as_planned)
 """
     + CLI

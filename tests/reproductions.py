@@ -9,10 +9,10 @@ import numpy as np
 
 from pipeline.config import Data, Params, to_tree
 from pipeline.data.dataset import DatasetInfo
-from study.history import History, fold
-from study.ledger import Event
-from study.reproduction.recipe import Recipe, RecipeRow
-from study.spec import Spec
+from study.experiments.reproduction.recipe import Recipe, RecipeRow
+from study.state.history import History, fold
+from study.state.ledger import Event
+from study.state.spec import Spec
 
 START = 1_790_000_000_000  # milliseconds since 1970
 TEST, TRAIN = 10_000, 60_000

@@ -1,5 +1,4 @@
-"""What a study found, for people: one page with verdicts first, figures, tables and lineage."""
+"""The page of a study, and the frame that all pages share: computed first, then worded, drawn and written.
 
-from study.report.report import Report, build
-
-__all__ = ["Report", "build"]
+May import engine, space and state; no search reads it.
+"""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from study.history import Run
+from study.engine.samplers import POPULATION
 from study.report.facts import Facts, reached
-from study.samplers import POPULATION
+from study.state.history import Run
 
 # Trials that must have ended or been paused before these samplers model anything (Optuna's defaults for tpe and gp).
 STARTUP = {"tpe": 10, "gp": 10, "nsga2": POPULATION, "nsga3": POPULATION}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from study.history import History, Run, Segment
+from study.state.history import History, Run, Segment
 
 HOUR = 3600.0
 

@@ -13,11 +13,11 @@ import pandas as pd
 
 from pipeline.evaluation.statistics import Proportion, mean_interval
 from pipeline.report import formats
-from study.best import costs, non_dominated
-from study.history import ENDED, History, Run
+from study.engine.halving import score
 from study.report.axes import Axis, axis_of, cell, distribution
-from study.space import Space
-from study.stopping import score
+from study.space.space import Space
+from study.state.best import costs, non_dominated
+from study.state.history import ENDED, History, Run
 
 TOP = 20  # rows of the leader board
 WORDS = {"COMPLETE": "complete", "PRUNED": "stopped early", "PAUSED": "paused", "RUNNING": "running", "FAIL": "failed"}

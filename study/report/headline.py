@@ -9,11 +9,11 @@ from typing import Any
 from pipeline.lineage import without_password
 from pipeline.report import formats
 from pipeline.report.headline import Key, strip
-from study.history import History, Run
+from study.engine.live import architecture
 from study.report.cost import Cost
 from study.report.facts import Facts, Range
 from study.report.findings import Findings
-from study.view import architecture
+from study.state.history import History, Run
 
 
 def view(findings: Findings, now: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.evaluation.drawing import Drawing
-from study import page
+from study.report import frame
 
 TITLES = {
     "verdicts": "What to know first",
@@ -27,7 +27,7 @@ def render(view: Mapping[str, Any], drawings: Sequence[Drawing]) -> str:
     """The report as one HTML file that refers to nothing outside itself, save links to runs in MLflow."""
     names = {drawing.name for drawing in drawings}
     titles = {name: title for name, title in TITLES.items() if _present(name, view, names)}
-    return page.render("study.report", "study", titles, view, drawings)
+    return frame.render("study.report", "study", titles, view, drawings)
 
 
 def _present(section: str, view: Mapping[str, Any], figures: set[str]) -> bool:

@@ -8,11 +8,11 @@ from statistics import median
 from pipeline.evaluation.statistics import p_equals
 from pipeline.report import formats
 from pipeline.verdict import Verdict
-from study.history import Run
 from study.report import importance
 from study.report.axes import short_name
 from study.report.facts import WORDS
 from study.report.findings import Findings
+from study.state.history import Run
 
 LATE = 0.2  # of the trials, at the end
 ENOUGH = 10  # trials for each parameter that a trial has

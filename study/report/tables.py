@@ -11,11 +11,11 @@ from pipeline.config import to_tree
 from pipeline.lineage import without_password
 from pipeline.report import formats
 from pipeline.report.provenance import Origin, yaml_text
-from study.history import Run
+from study.engine.live import architecture
 from study.report.facts import TOP, WORDS, Facts, Group, respect
 from study.report.findings import Findings
-from study.spec import flat
-from study.view import architecture
+from study.state.history import Run
+from study.state.spec import flat
 
 Pages = Callable[[Run], str | None]
 Row = dict[str, Any]

@@ -12,11 +12,11 @@ from pipeline.evaluation import course
 from pipeline.evaluation.statistics import Proportion, difference
 from pipeline.report import formats
 from pipeline.verdict import Verdict
-from study.confirmation import excluded
-from study.history import Run
+from study.engine.confirmation import excluded
 from study.report import search_verdicts
 from study.report.facts import Facts
 from study.report.findings import Findings
+from study.state.history import Run
 
 TOP = 5  # of the best trials: those that over-fitting is looked for in
 GAP = 0.02  # of train accuracy over validation accuracy
@@ -83,7 +83,7 @@ def left_out(findings: Findings) -> Verdict | None:
 
 
 def _out(item: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
-    """Whether a finalist could not win; :func:`study.confirmation.excluded`."""
+    """Whether a finalist could not win; :func:`study.engine.confirmation.excluded`."""
     won = next(other for other in told["finalists"] if other["trial"] == told["trial"])
     return excluded(item, won["failures"])
 

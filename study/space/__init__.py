@@ -1,6 +1,4 @@
-"""Search spaces: which keys of ``params.yaml`` a study varies, and how. A space is data: see ``study/spaces/*.yaml``."""
+"""Search spaces: which keys of ``params.yaml`` a study varies, and how; a space is data, see ``spaces/*.yaml``.
 
-from study.space.keys import SpaceError
-from study.space.space import SHIPPED, Space
-
-__all__ = ["SHIPPED", "Space", "SpaceError"]
+May import nothing else of ``study``.
+"""

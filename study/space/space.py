@@ -35,7 +35,7 @@ from study.space.nodes import (
 from study.space.reading import build, resolve
 from study.space.structure import Condition, certain, conditions, distribution_of, paths_of, searched
 
-FOLDER = File(__file__).parents[1] / "spaces"
+FOLDER = File(__file__).with_name("spaces")
 SHIPPED = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 EDGE = 0.02  # of the width of a range
 GRID = 3  # values of a range on the grid

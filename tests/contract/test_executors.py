@@ -20,9 +20,9 @@ import torch
 from pipeline.config import ConfigError
 from pipeline.data.dataset import DatasetInfo
 from pipeline.models import classifier
-from study.executors import Checkpoint, EpochDone, SegmentDone, SegmentFailed, Slot, Task, WorkerDied
-from study.executors.local import Local
-from study.trial import Cache, run
+from study.workers.local import Local
+from study.workers.protocol import Checkpoint, EpochDone, SegmentDone, SegmentFailed, Slot, Task, WorkerDied
+from study.workers.segment import Cache, run
 
 MODEL = {"conv": [{"out": 4, "pool": {}}], "dense": [{"out": 8}], "batch_norm": True, "dropout": 0.1}
 TRAIN = {"epochs": 6, "batch_size": 16, "lr": 0.01, "device": "cpu", "augment": {"shift": 1}}
@@ -63,7 +63,7 @@ def start(request):
     def start(work):
         if request.param == "local":
             return Local(OURS, work)
-        from study.executors.ray import Ray
+        from study.workers.ray import Ray
 
         return Ray(request.getfixturevalue("cluster").address, workers=2, work=work)
 
@@ -253,7 +253,7 @@ def test_a_checkpoint_comes_as_often_as_asked_for_and_is_where_a_lost_segment_go
 @pytest.mark.parametrize("start", ENGINES[1:], indirect=True)
 def test_a_node_that_vanishes_in_mid_trial_costs_one_segment(executor, cluster, task, data):
     """Its successor's actor finds no folder with the data, and gets the arrays from the object store."""
-    from study.executors.ray import copy_of
+    from study.workers.ray import copy_of
 
     whole, copy = uninterrupted(task), copy_of(DatasetInfo.read(Path(data)).fingerprint)
     for index, slot in enumerate(executor.slots):
@@ -343,8 +343,8 @@ def test_workers_end_with_their_coordinator_in_the_middle_of_an_epoch(task):
 import sys
 sys.path.insert(0, {str(Path(faults.__file__).parent)!r})
 import faults
-from study.executors import Slot, Task
-from study.executors.local import Local
+from study.workers.protocol import Slot, Task
+from study.workers.local import Local
 slots = [Slot("cpu 0", "cpu", "CPU"), Slot("cpu 1", "cpu", "CPU")]
 executor = Local(slots, faults.tells_then_hangs)
 for slot in slots:
@@ -372,13 +372,13 @@ while True:
     ],
 )
 def test_an_address_where_no_cluster_is_is_refused_at_once(address, message):
-    from study.executors.ray import Ray
+    from study.workers.ray import Ray
 
     with pytest.raises(ConfigError, match=message):
         Ray(address)
 
 
 def test_without_ray_the_remedy_is_told():
-    code = "import sys; sys.modules['ray'] = None; from study.executors.ray import Ray; Ray(None)"
+    code = "import sys; sys.modules['ray'] = None; from study.workers.ray import Ray; Ray(None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "study.engine: ray is not installed; pip install studyline[ray], or use local" in done.stderr

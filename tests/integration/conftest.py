@@ -25,9 +25,9 @@ from pipeline.config import DenseBlock, Model, Params, Study, Tracking, Train, t
 from pipeline.data.dataset import DatasetInfo, SearchData, Split
 from pipeline.tracking import Store, locate
 from pipeline.training.loop import Training
-from study.ledger import STUDIES, Ledger
-from study.recorder import write_stores
-from study.spec import Spec
+from study.state.ledger import STUDIES, Ledger
+from study.state.spec import Spec
+from study.stores.supervisor import write_stores
 
 DISTRIBUTION = '{"name": "FloatDistribution", "attributes": {"step": null, "low": 1e-05, "high": 0.1, "log": true}}'
 
@@ -159,7 +159,7 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # mlflow, on its way in, uses what SQLAlchemy 2.1 deprecates
         from pipeline.tracking.client import connect as connect_mlflow
-        from study.storage import connect as connect_optuna
+        from study.stores.optuna_database import connect as connect_optuna
     folder = tmp_path_factory.mktemp("databases")
     connect_mlflow(f"sqlite:///{folder}/mlflow.db", folder.as_uri(), "Default")
     connect_optuna(f"sqlite:///{folder}/study.db").engine.dispose()
@@ -200,7 +200,7 @@ KILLER = """
 import os, sys
 from pathlib import Path
 import sqlalchemy, sqlalchemy.event
-from study.recording import serve
+from study.stores.process import serve
 
 def after(statements):
     left = [statements]

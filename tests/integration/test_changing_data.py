@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from projects import Project
 
-from study.history import History
+from study.state.history import History
 
 SECTIONS = {
     "train": {"epochs": 8, "batch_size": 8},

@@ -21,8 +21,8 @@ from projects import PATIENCE, Project
 from pipeline.config import parse
 from pipeline.data.dataset import SearchData
 from pipeline.training.loop import Training
-from study.history import ENDED, History
-from study.ledger import Event, tail
+from study.state.history import ENDED, History
+from study.state.ledger import Event, tail
 
 KILLS = int(os.environ.get("STUDYLINE_KILLS", "25"))
 VICTIMS = ("worker", "coordinator", "both", "recorder")
@@ -68,7 +68,7 @@ def kill(project: Project, victim: str, chance: random.Random) -> bool:
     """End one or two processes as a power cut would; whether there was one to end."""
     assert project.process is not None
     if victim != "coordinator":
-        targets = children(project, "study.recorder" if victim == "recorder" else "executors/worker.py")
+        targets = children(project, "study.stores" if victim == "recorder" else "workers/process.py")
         if not targets:
             return False
         os.kill(chance.choice(targets).pid, signal.SIGKILL)

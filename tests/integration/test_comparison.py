@@ -8,8 +8,9 @@ import pytest
 from projects import Project
 from ruamel.yaml import YAML
 
-from study.comparison import compare, write
-from study.comparison.verdicts import judge
+from study.experiments.comparison.comparison import compare
+from study.experiments.comparison.page import write
+from study.experiments.comparison.verdicts import judge
 
 FILE = {
     "description": "learning rate, and which digits are told apart",

@@ -10,8 +10,8 @@ import pytest
 from projects import Project
 from ruamel.yaml import YAML
 
-from study.history import History, fold
-from study.ledger import read
+from study.state.history import History, fold
+from study.state.ledger import read
 
 FILE = {
     "description": "width and learning rate",

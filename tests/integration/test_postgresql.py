@@ -10,18 +10,18 @@ import pytest
 
 from pipeline.config import Study, Tracking
 from pipeline.tracking import Store, locate
-from study import ledger
-from study.history import fold
-from study.recorder import Recorder, locate_storage, read_state, storage_problem, write_stores
+from study.state import ledger
+from study.state.history import fold
+from study.stores.supervisor import Recorder, locate_storage, read_state, storage_problem, write_stores
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mlflow, on its way in, uses what SQLAlchemy 2.1 deprecates
     import mlflow.pyfunc  # noqa: F401
 
-    from study.recording import SENT, serve
-    from study.storage import adopt, holder
-    from study.to_optuna import LeaseError, ToOptuna
-    from study.verify import verify
+    from study.stores.optuna import LeaseError, ToOptuna
+    from study.stores.optuna_database import adopt, holder
+    from study.stores.process import SENT, serve
+    from study.stores.verify import verify
 
 
 def has_all(folder: Path) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from projects import CLI, Project
 
 from pipeline import artifacts
-from study.cli import main
+from study.cli.main import main
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mlflow, on its way in, uses what SQLAlchemy 2.1 deprecates

@@ -20,10 +20,10 @@ import pytest
 from pipeline import artifacts
 from pipeline.config import Study, Tracking
 from pipeline.tracking import locate
-from study import ledger
-from study.errors import UsageError
-from study.history import fold
-from study.recorder import Recorder, locate_storage, read_state, send_left_over, storage_problem, unsent, write_stores
+from study.state import ledger
+from study.state.errors import UsageError
+from study.state.history import fold
+from study.stores.supervisor import Recorder, locate_storage, read_state, send_left_over, storage_problem, unsent, write_stores
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mlflow, on its way in, uses what SQLAlchemy 2.1 deprecates
@@ -31,9 +31,9 @@ with warnings.catch_warnings():
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from study.recording import AWAY, SENT, serve
-    from study.storage import adopt, connect, holder, identity_problem, restore, trials
-    from study.verify import verify
+    from study.stores.optuna_database import adopt, connect, holder, identity_problem, restore, trials
+    from study.stores.process import AWAY, SENT, serve
+    from study.stores.verify import verify
 
 
 OPENED = {
@@ -268,7 +268,7 @@ def test_one_store_that_is_away_does_not_keep_the_other_waiting(script, stores, 
     assert len(trials(stores.optuna, "night")) == 1
     (lack,) = unsent(play.folder)
     assert lack.startswith("MLflow lacks part of the study: ")
-    assert "`python -m study.recorder` sends what is missing" in lack
+    assert "`python -m study.stores` sends what is missing" in lack
     stores.of(play.folder)
     assert serve(play.folder, wait=False) == SENT
     assert verify(play.folder, stores.mlflow, stores.optuna) == []
@@ -455,7 +455,7 @@ def test_nobody_gives_up_a_recorder_that_has_not_begun_yet(script, stores) -> No
 
 def test_tracebacks_in_the_log_hold_no_password() -> None:
     code = (
-        "import logging; from study.recording import _log_to_stderr; _log_to_stderr();"
+        "import logging; from study.stores.process import _log_to_stderr; _log_to_stderr();"
         " logging.getLogger('study').warning('x', exc_info=ValueError('postgresql://me:secret@host/db'));"
         " raise OSError('postgresql://me:secret@host/db')"
     )
@@ -540,9 +540,7 @@ def test_what_killed_recorders_left_is_sent_by_hand(script, stores, tmp_path, ca
 
 
 def test_the_coordinator_pays_for_neither_mlflow_nor_optunas_database() -> None:
-    code = (
-        "import sys, study.recorder; sys.exit(any(name in sys.modules for name in ('mlflow', 'optuna.storages', 'sqlalchemy')))"
-    )
+    code = "import sys, study.stores.supervisor; sys.exit(bool({'mlflow', 'optuna.storages', 'sqlalchemy'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -16,7 +16,7 @@ from faults import PLAN, plan
 from projects import CLI, FAULTY, SPACE, Project
 from ruamel.yaml import YAML
 
-from study.history import ENDED
+from study.state.history import ENDED
 
 
 @pytest.fixture

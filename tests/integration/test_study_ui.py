@@ -13,10 +13,10 @@ import requests
 
 from pipeline.config import Tracking
 from pipeline.tracking import locate
-from study.recorder import write_stores
-from study.ui import stores
+from study.cli.ui import stores
+from study.stores.supervisor import write_stores
 
-STUDY = [sys.executable, "-c", "from study.cli import main; main()"]
+STUDY = [sys.executable, "-c", "from study.cli.main import main; main()"]
 
 
 def test_the_interface_over_nothing_says_what_to_do(tmp_path) -> None:

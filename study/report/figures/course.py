@@ -13,11 +13,11 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.evaluation.drawing import INK, PALETTE, Drawing, styled
 from pipeline.report import formats
-from study.history import Run
 from study.report.cost import Span
 from study.report.facts import WORDS
 from study.report.figures.style import FAINT, MANY, STATES, STRETCHED, quality_axis
 from study.report.findings import Findings
+from study.state.history import Run
 
 BEST = 5  # trials whose curves are drawn in colour
 UNITS = ((120.0, "s", 1.0), (7200.0, "min", 60.0), (float("inf"), "h", 3600.0))

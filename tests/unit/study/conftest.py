@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.config import parse, to_tree
 from pipeline.lineage import digest
-from study.history import History, fold
-from study.ledger import Event, Ledger
-from study.spec import Spec
+from study.state.history import History, fold
+from study.state.ledger import Event, Ledger
+from study.state.spec import Spec
 
 FINGERPRINT = "f" * 32
 

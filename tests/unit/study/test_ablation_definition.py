@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Params, to_tree
-from study.ablation.definition import Ablation, load
-from study.ablation.reading import SHIPPED, shape_of
-from study.errors import UsageError
-from study.spec import flat
+from study.experiments.ablation.definition import Ablation, load
+from study.experiments.ablation.reading import SHIPPED, shape_of
+from study.state.errors import UsageError
+from study.state.spec import flat
 
 BASE = """
     base:

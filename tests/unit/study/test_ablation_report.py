@@ -19,12 +19,12 @@ from pipeline.config import Params, parse, to_tree
 from pipeline.data.dataset import DatasetInfo
 from pipeline.evaluation.statistics import holm, mean_interval, paired_difference
 from pipeline.verdict import Verdict
-from study.ablation.crossing import additive_residuals, interaction
-from study.ablation.definition import Ablation, load
-from study.ablation.page import Report, build
-from study.ablation.results import Results, compute
-from study.history import History, Run, fold
-from study.spec import Spec
+from study.experiments.ablation.crossing import additive_residuals, interaction
+from study.experiments.ablation.definition import Ablation, load
+from study.experiments.ablation.page import Report, build
+from study.experiments.ablation.results import Results, compute
+from study.state.history import History, Run, fold
+from study.state.spec import Spec
 
 START = 1_790_000_000_000  # milliseconds since 1970
 IMAGES = 6000  # of validation

@@ -14,8 +14,8 @@ from PIL import Image
 from pipeline.artifacts import DamagedError
 from pipeline.config import Data
 from pipeline.data.dataset import SearchData, open_test
-from study.data import PREPARED, UNUSED, arrays
-from study.ledger import STUDIES, Ledger
+from study.engine.arrays import PREPARED, UNUSED, arrays
+from study.state.ledger import STUDIES, Ledger
 
 LIMITED = Data(limit=200)
 
@@ -86,7 +86,7 @@ def test_the_same_images_again_are_the_same_copy(tmp_path, pictures) -> None:
 
 def test_processes_that_need_the_same_data_at_once_wait_for_the_one_that_prepares_them(tmp_path) -> None:
     code = (
-        "import sys; from pathlib import Path; from pipeline.config import Data; from study.data import arrays\n"
+        "import sys; from pathlib import Path; from pipeline.config import Data; from study.engine.arrays import arrays\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "print(arrays(Data(limit=300), Path(sys.argv[1]), None).folder)"
     )

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.best import BestError, best, front, non_dominated
+from study.state.best import BestError, best, front, non_dominated
 
 BOTH = {"study": {"objectives": ["accuracy", "parameters"], "pruner": "none"}}
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.evaluation.statistics import paired_difference, trend
-from study.ablation.claims import Beats, Claim, Judgement, Ties, Trend, judge, parse, settle
-from study.errors import UsageError
+from study.experiments.ablation.claims import Beats, Claim, Judgement, Ties, Trend, judge, parse, settle
+from study.state.errors import UsageError
 
 FACTORS = {
     "train.batch_size": [40, 80, 100, 120, 150],

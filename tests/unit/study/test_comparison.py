@@ -22,13 +22,13 @@ from pipeline.lineage import digest
 from pipeline.models.classifier import load
 from pipeline.training.account import write_history
 from pipeline.training.loop import Training
-from study.comparison import compare, render_terminal, write
-from study.comparison.comparison import Comparison
-from study.comparison.page import slug
-from study.comparison.resolve import resolve
-from study.comparison.verdicts import judge
-from study.errors import UsageError
-from study.ledger import STUDIES
+from study.experiments.comparison.comparison import Comparison, compare
+from study.experiments.comparison.page import slug, write
+from study.experiments.comparison.resolve import resolve
+from study.experiments.comparison.terminal import render_terminal
+from study.experiments.comparison.verdicts import judge
+from study.state.errors import UsageError
+from study.state.ledger import STUDIES
 
 FINGERPRINT = "f" * 32
 GOOD = {"model": {"dense": [{"out": 16}]}, "train": {"epochs": 3, "batch_size": 10, "lr": 0.01}}

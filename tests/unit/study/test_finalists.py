@@ -9,7 +9,7 @@ from pipeline.config import parse, to_tree
 from pipeline.data.dataset import Split
 from pipeline.models.build import build
 from pipeline.models.classifier import Card, Classifier
-from study import finalists
+from study.engine import finalists
 
 TWO = {"study": {"finalists": {"top": 2, "seeds": 3}}}
 

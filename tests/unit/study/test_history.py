@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import Params, to_tree
-from study.history import fold
-from study.spec import Spec, differences, flat
+from study.state.history import fold
+from study.state.spec import Spec, differences, flat
 
 SPEC = Spec("s", "mine", {"parameters": {"train.lr": {"low": 0.1, "high": 1.0}}}, Params(), "f" * 32)
 CREATED = {"kind": "created", "time": 1, "spec": SPEC.to_tree(), "lineage": {"dataset": {}}}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from study.ledger import NAME, Ledger, held, read, tail
+from study.state.ledger import NAME, Ledger, held, read, tail
 
 
 def test_what_was_appended_is_read_in_order(tmp_path) -> None:
@@ -37,7 +37,7 @@ def test_a_second_holder_is_refused_and_a_reader_is_not(tmp_path) -> None:
 
 def test_the_ledger_of_a_killed_process_is_free_at_once(tmp_path) -> None:
     code = (
-        "import sys; from pathlib import Path; from study.ledger import Ledger\n"
+        "import sys; from pathlib import Path; from study.state.ledger import Ledger\n"
         "with Ledger.open(Path(sys.argv[1])) as ledger: ledger.append('created'); print('in', flush=True); input()"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

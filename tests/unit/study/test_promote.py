@@ -12,10 +12,11 @@ from ruamel.yaml import YAML
 
 from pipeline.config import ConvBlock, DenseBlock, Model, Params, Pool, Schedule, Train, load, parse, to_tree
 from pipeline.config.sections import Augment
-from study import finalists, promote
-from study.promote import PromoteError, plan
-from study.rewrite import rewrite
-from study.spec import flat
+from study.engine import finalists
+from study.lineage import promote
+from study.lineage.promote import PromoteError, plan
+from study.lineage.yaml_edit import rewrite
+from study.state.spec import flat
 
 SHIPPED = (Path(__file__).parents[3] / "params.yaml").read_text()
 FINGERPRINT = "f" * 32

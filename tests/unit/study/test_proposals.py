@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import Study, parse, to_tree
-from study.history import History, Run, fold
-from study.proposals import Proposal, Proposer, trial_seed
-from study.samplers import grid_order
-from study.space import Space, SpaceError
+from study.engine.proposals import Proposal, Proposer, trial_seed
+from study.engine.samplers import grid_order
+from study.space.keys import SpaceError
 from study.space.reading import resolve
-from study.spec import Spec
+from study.space.space import Space
+from study.state.history import History, Run, fold
+from study.state.spec import Spec
 
 SAMPLERS = get_args(get_type_hints(Study)["sampler"])
 CONDITIONAL = {  # two numbers that all points have, a condition, a list, and a combination that is impossible

@@ -20,12 +20,12 @@ from pipeline.config import ConfigError, parse, to_tree
 from pipeline.models.build import build
 from pipeline.models.plan import Plan as Network
 from pipeline.models.plan import plan as planned
-from study.ablation.definition import load as load_ablation
-from study.definition import changed
-from study.errors import UsageError
-from study.plan import config_of
-from study.reproduction.figure import Figure
-from study.reproduction.recipe import Recipe, RecipeRow, load, names, read
+from study.engine.plan import config_of
+from study.engine.request import changed
+from study.experiments.ablation.definition import load as load_ablation
+from study.experiments.reproduction.figure import Figure
+from study.experiments.reproduction.recipe import Recipe, RecipeRow, load, names, read
+from study.state.errors import UsageError
 
 # What the sources print, row by row, in the order of their columns.
 COLUMNS = {

@@ -21,8 +21,8 @@ from pipeline.evaluation.health import lost_classes
 from pipeline.evaluation.metrics import score
 from pipeline.models.classifier import Classifier
 from pipeline.training.loop import Training
-from study.history import Run
-from study.reproduction.failure import Demonstration, break_labels, demonstrate, verdict
+from study.experiments.reproduction.failure import Demonstration, break_labels, demonstrate, verdict
+from study.state.history import Run
 
 PARAMS = Params(
     data=Data(name="digits", test=0.4),

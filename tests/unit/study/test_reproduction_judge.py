@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from pipeline.evaluation.statistics import prediction_interval
 from pipeline.verdict import Verdict
-from study.reproduction import broken_column, recipe, sources
-from study.reproduction.figure import Figure
-from study.reproduction.judge import RecipeResult, judge
-from study.reproduction.measure import compare, ours
-from study.reproduction.recipe import Recipe, RecipeRow
+from study.experiments.reproduction import broken_column, recipe, sources
+from study.experiments.reproduction.figure import Figure
+from study.experiments.reproduction.judge import RecipeResult, judge
+from study.experiments.reproduction.measure import compare, ours
+from study.experiments.reproduction.recipe import Recipe, RecipeRow
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ from pages import Page
 
 from pipeline.evaluation.statistics import Proportion
 from pipeline.verdict import Verdict
-from study.history import Run
-from study.reproduction import recipe
-from study.reproduction.failure import Demonstration, Reading
-from study.reproduction.judge import RecipeResult, judge
-from study.reproduction.markdown import to_markdown
-from study.reproduction.page import Report, build
-from study.reproduction.recipe import RecipeRow
-from study.reproduction.words import joined, name, shown
+from study.experiments.reproduction import recipe
+from study.experiments.reproduction.failure import Demonstration, Reading
+from study.experiments.reproduction.judge import RecipeResult, judge
+from study.experiments.reproduction.markdown import to_markdown
+from study.experiments.reproduction.page import Report, build
+from study.experiments.reproduction.recipe import RecipeRow
+from study.experiments.reproduction.words import joined, name, shown
+from study.state.history import Run
 
 ABOUT = {
     "git_commit": "c" * 40,

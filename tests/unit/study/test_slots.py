@@ -3,8 +3,8 @@ import math
 import pytest
 
 from pipeline.config import ConfigError, Study, Train
-from study.executors import slots as places
-from study.executors.slots import cpu_quota, slots, usable_cores
+from study.workers import slots as places
+from study.workers.slots import cpu_quota, slots, usable_cores
 
 
 @pytest.mark.parametrize(("section", "expected"), [({"workers": 3}, 3), ({}, None)])

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Params, load, parse, to_tree
-from study.space import SHIPPED, Space, SpaceError
 from study.space.checks import fit
+from study.space.keys import SpaceError
+from study.space.space import SHIPPED, Space
 
 BASE = to_tree(Params())
 MNIST = ((1, 28, 28), 10)

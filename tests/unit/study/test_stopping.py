@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.history import Run
-from study.stopping import next_stop, promotable, rungs
+from study.engine.halving import next_stop, promotable, rungs
+from study.state.history import Run
 
 
 def run(trial: int, accuracies: list[float], state: str = "PAUSED", epochs: int = 9, keep: str = "best") -> Run:

@@ -16,14 +16,14 @@ import pytest
 from histories import Made, finished
 from pages import Page
 
-from study.history import Run
-from study.report import Report, build
 from study.report.chance import expected_best
 from study.report.facts import Facts, pareto
 from study.report.figures.effects import binned, smooth
 from study.report.figures.style import accuracy_ticks, power_text
 from study.report.importance import importances
 from study.report.page import render
+from study.report.write import Report, build
+from study.state.history import Run
 
 NO_FINALS = {"finalists": {"top": 0, "seeds": 2}}
 

@@ -9,14 +9,14 @@ import pytest
 from histories import Made, finished
 
 from pipeline.verdict import Verdict
-from study.history import Run
+from study.engine.samplers import POPULATION
 from study.report import search_verdicts, verdicts
 from study.report.chance import chance
 from study.report.cost import cost
 from study.report.facts import Facts
 from study.report.findings import Findings
 from study.report.importance import Importances
-from study.samplers import POPULATION
+from study.state.history import Run
 
 NO_FINALS = {"finalists": {"top": 0, "seeds": 2}, "pruner": "none"}
 

@@ -10,7 +10,7 @@ from pipeline.data.dataset import DatasetInfo
 from pipeline.lineage import digest
 from pipeline.models.build import build
 from pipeline.models.classifier import Card, Classifier
-from study.trace import TraceError, render, trace
+from study.lineage.names import TraceError, render, trace
 
 IDS = {"1": "1" * 32, "2": "2ab" + "0" * 29, "1.s1": "2ac" + "0" * 29}
 PARENT = "d" * 32

@@ -6,8 +6,8 @@ import torch
 
 from pipeline import tensors
 from pipeline.models import classifier
-from study.executors import Checkpoint, EpochDone, SegmentDone, SegmentFailed, Task
-from study.trial import Cache, attempt, run
+from study.workers.protocol import Checkpoint, EpochDone, SegmentDone, SegmentFailed, Task
+from study.workers.segment import Cache, attempt, run
 
 MODEL = {"dense": [{"out": 16}], "dropout": 0.1}
 TRAIN = {"epochs": 6, "batch_size": 16, "lr": 0.01, "device": "cpu"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from study.view import duration, sparkline
+from study.engine.live import duration, sparkline
 
 
 @pytest.mark.parametrize(

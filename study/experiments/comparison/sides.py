@@ -1,0 +1,123 @@
+"""What is compared: trainings with their weights, and the images that they were validated on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Data
+from study.state.history import Epoch
+
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training whose weights are kept.
+
+    name : NAME/12.s3, or current
+    seed : of its initial weights, the order of its images, dropout and augmentation
+    config : sections data, model and train, complete, as plain trees
+    epochs : in order, from epoch 1
+    accuracy : of the weights kept, on the validation images, as it was recorded
+    folder : of model.json and the weights
+    device : cpu, cuda, or the kind of slot that it ran on
+    state : COMPLETE, or how far it is otherwise
+    page : of its run in MLflow, if it was recorded
+    """
+
+    name: str
+    seed: int
+    config: Mapping[str, Any]
+    epochs: tuple[Epoch, ...]
+    accuracy: float
+    parameters: int
+    multiply_adds: int
+    folder: Path
+    device: str
+    state: str = "COMPLETE"
+    page: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Of device time, validation included."""
+        return float(sum(epoch["seconds"] for epoch in self.epochs))
+
+    @cached_property
+    def bytes(self) -> int:
+        """Of the file of weights."""
+        return (self.folder / WEIGHTS).stat().st_size
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a side was trained and validated on.
+
+    classes : names, by label
+    fingerprint : of all arrays and of the classes
+    validation : number of validation images, >= 1
+    section : of the configuration, how they were prepared; folder : where that was
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    fingerprint: str
+    validation: int
+    section: Data
+    folder: Path
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any], section: Data, folder: Path) -> Images:
+        """info : the fields of :class:`pipeline.data.dataset.DatasetInfo`"""
+        return cls(info["name"], tuple(info["classes"]), info["fingerprint"], sum(info["counts"]["validation"]), section, folder)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the things compared: a training, or several of one configuration.
+
+    label : a short name, unlike those of the other sides
+    what : what it is, in a few words
+    trainings : at least one, in the order of their seeds' numbers
+    images : that all of them were trained and validated on
+    lost : keys of further trainings of it that have not ended well, or have no weights
+    searched : whether its accuracies are those of a search, which chose among many by them
+    source : what it was made by: ``git_commit``, ``git_dirty``
+    """
+
+    label: str
+    what: str
+    trainings: tuple[Training, ...]
+    images: Images
+    lost: tuple[str, ...] = ()
+    searched: bool = False
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Training:
+        return self.trainings[0]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """On the validation images, by training."""
+        return [training.accuracy for training in self.trainings]
+
+    def same_images(self, other: Side) -> bool:
+        return self.images.fingerprint == other.images.fingerprint
+
+
+def common_seeds(first: Side, second: Side) -> list[tuple[Training, Training]]:
+    """The trainings of both on each seed that both have, in the first one's order."""
+    theirs = by_seed(second.trainings)
+    return [(training, theirs[seed]) for seed, training in by_seed(first.trainings).items() if seed in theirs]
+
+
+def by_seed(trainings: Iterable[Training]) -> dict[int, Training]:
+    """Of several on one seed, which are the same training, the first."""
+    found: dict[int, Training] = {}
+    for training in trainings:
+        found.setdefault(training.seed, training)
+    return found

@@ -1,0 +1,199 @@
+"""What a comparison says: who is better and whether chance explains it, what differs, and what to be careful about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.evaluation.statistics import ALPHA, McNemar, p_equals, seeds_needed
+from pipeline.report import formats
+from pipeline.verdict import Level, Verdict
+from study.experiments.comparison.comparison import Comparison
+from study.experiments.comparison.contrasts import Contrast
+from study.experiments.comparison.sides import Side
+
+MOST_NAMED = 6  # settings, classes
+LEVELS = ("bad", "warn", "good", "info")
+MUCH = 1.1  # times the parameters or the time, from which on it is worth a line
+COMMON = "To compare the configurations, give trainings on common seeds: --by seed-group, or rows of study ablate."
+
+
+def judge(comparison: Comparison) -> list[Verdict]:
+    """All verdicts that apply: what cannot be trusted, the answer for each side, what to be careful about, what differs."""
+    answers = [verdict(item, comparison) for item in comparison.contrasts]
+    careful = [*not_comparable(comparison), *cautions(comparison)]
+    changed = [found for item in comparison.contrasts if (found := classes(item))]
+    sizes = [found for side in comparison.sides[1:] if (found := size(comparison.first, side))]
+    rest = sorted([*careful, *changed, settings(comparison), *sizes], key=lambda found: LEVELS.index(found.level))
+    bad = [found for found in rest if found.level == "bad"]
+    return [*bad, *answers, *rest[len(bad) :]]
+
+
+def verdict(item: Contrast, comparison: Comparison) -> Verdict:
+    """Good where one side is told apart from the first, info where chance explains what lies between them.
+
+    With two common seeds or more by the paired t test over them, which holds what another seed would change; with one pair by
+    McNemar's test, which holds for these two networks alone. Holm-corrected where several sides are compared with the first.
+    """
+    first, second = item.first.label, item.second.label
+    evidence = f"{interval(item)}; {method(item, len(comparison.contrasts))}."
+    if item.p_holm < ALPHA:
+        better, worse = (second, first) if item.main.value > 0 else (first, second)
+        distance = f"{100 * abs(item.main.value):.2f} points"
+        return Verdict("good", f"{better} is {distance} better than {worse}: more than chance", evidence, _one_pair(item))
+    sure = f"n = {formats.plural(len(item.pairs), 'seed')}" if item.seeds else f"n = {item.pairs[0].test.n:,} images"
+    return Verdict("info", f"No difference found between {second} and {first} at {sure}", evidence, _more(item))
+
+
+def interval(item: Contrast) -> str:
+    """Of second minus first: ``+0.42 points (95 % interval +0.10 to +0.74)``."""
+    main = item.main
+    return (
+        f"{item.second.label} minus {item.first.label}: {points(main.value)} points "
+        f"(95{formats.NARROW}% interval {points(main.low)} to {points(main.high)})"
+    )
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points, as far as there are such: ``+1.20``."""
+    share = min(max(share, -1.0), 1.0)
+    text = formats.decimal(100 * share, 2)
+    return text if float(f"{100 * share:.2f}") <= 0 else f"+{text}"
+
+
+def method(item: Contrast, compared: int) -> str:
+    """The test, its p-value and its n."""
+    if isinstance(item.main, McNemar):
+        pair = item.pairs[0]
+        text = (
+            f"McNemar {p_equals(item.main.p_value)}, n = {item.main.n:,} images, of which {item.main.only_first} only "
+            f"{pair.second.name} has right and {item.main.only_second} only {pair.first.name}"
+        )
+    else:
+        images = item.pairs[0].test.n
+        text = f"paired t test over {item.main.n} seeds {p_equals(item.main.p_value)}, {images:,} validation images"
+    return text + (f"; {p_equals(item.p_holm)} after Holm's correction for {compared} comparisons" if compared > 1 else "")
+
+
+def _one_pair(item: Contrast) -> str:
+    return "" if item.seeds else f"This is of two networks, and another seed may turn it round. {COMMON}"
+
+
+def _more(item: Contrast) -> str:
+    """How to find a difference, if there is one."""
+    if item.seeds is None:
+        return COMMON
+    needed = seeds_needed(item.seeds.value, item.seeds.std)
+    if needed is None:
+        return ""
+    return f"If the difference is what was measured here, {max(needed, item.seeds.n + 1)} seeds would show it in 4 of 5 cases."
+
+
+def not_comparable(comparison: Comparison) -> Iterator[Verdict]:
+    """Warns of each side whose accuracy is not of the same images."""
+    for label, why in comparison.left_out.items():
+        title = f"{label} is not comparable with {comparison.first.label} image by image"
+        evidence = f"{formats.sentence(why)} Settings, curves, cost and size are shown, differences in accuracy are not."
+        yield Verdict("warn", title, evidence, "Compare trainings on the same data.")
+
+
+def cautions(comparison: Comparison) -> Iterator[Verdict]:
+    """What makes a difference mean less than it seems."""
+    for name, value in comparison.unlike.items():
+        recorded = next(t.accuracy for side in comparison.sides for t in side.trainings if t.name == name)
+        evidence = f"Recorded {formats.percent(recorded)}, measured now {formats.percent(value)}, on the same validation images."
+        remedy = "Its files were changed, or other code reads them: check out the commit that trained it."
+        yield Verdict("bad", f"The weights of {name} do not give the accuracy that was recorded", evidence, remedy)
+    for side in comparison.sides:
+        if side.lost:
+            title = f"{formats.plural(len(side.lost), 'training')} of {side.label} left out"
+            yield Verdict("warn", title, f"Not complete, or without weights: {', '.join(side.lost)}.")
+        if side.first.state != "COMPLETE":
+            done, wanted = len(side.first.epochs), side.first.config["train"]["epochs"]
+            evidence = f"{done} of {formats.plural(wanted, 'epoch')}; it is compared as it stood then."
+            yield Verdict("warn", f"{side.label} was not trained to its end", evidence)
+    yield from _flattered(comparison)
+    yield from _other_code(comparison)
+
+
+def _flattered(comparison: Comparison) -> Iterator[Verdict]:
+    """Warns where a trial of a search, picked for what it came to there, stands against trainings that were not."""
+    searched = [side for side in comparison.sides if side.searched]
+    if searched and len(searched) < len(comparison.sides):
+        named = _and([side.label for side in searched])
+        yield Verdict(
+            "warn",
+            f"The search may flatter {named}",
+            "A trial is noticed because it did well on these validation images, partly by luck; the others were not chosen so.",
+            "Compare trainings on fresh seeds: the study's winner by its name, or a finalist with --by seed-group.",
+        )
+
+
+def _other_code(comparison: Comparison) -> Iterator[Verdict]:
+    commits = {side.source.get("git_commit") for side in comparison.sides}
+    if len(commits) > 1:
+        told = ", ".join(f"{side.label} {(side.source.get('git_commit') or 'unknown')[:8]}" for side in comparison.sides)
+        yield Verdict("info", "They were trained by different commits", f"{told}.")
+
+
+def classes(item: Contrast) -> Verdict | None:
+    """Names the classes whose recall changes by more than chance, Holm-corrected over the classes; warns where one loses."""
+    changed = [change for change in item.classes if change.p_holm < ALPHA]
+    if not changed:
+        return None
+    changed.sort(key=lambda change: -abs(change.value))
+    told = ", ".join(f"{change.name} {points(change.value)}" for change in changed[:MOST_NAMED])
+    more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
+    level: Level = "warn" if any(change.value < 0 for change in changed) and item.main.value > 0 else "info"
+    evidence = (
+        f"In points of recall, {item.second.label} minus {item.first.label}: {told}{more}; p < {ALPHA} after Holm's correction."
+    )
+    signs = {change.value > 0 for change in changed}
+    how = "more or less often" if len(signs) > 1 else "more often" if True in signs else "less often"
+    title = f"{item.second.label} finds {len(changed)} {'class' if len(changed) == 1 else 'classes'} {how}"
+    return Verdict(level, title, evidence)
+
+
+def settings(comparison: Comparison) -> Verdict:
+    """How many settings differ, and which."""
+    sides, found = comparison.sides, comparison.settings
+    if not found:
+        return Verdict("info", "They have the same configuration", "What differs is the seed, or where they were trained.")
+    told = [f"{setting.key} {setting.values[0]} → {setting.values[1]}" for setting in found[:MOST_NAMED]]
+    apart = [[setting.key for setting in found if setting.values[number] != setting.values[0]] for number in range(1, len(sides))]
+    if len(sides) > 2:
+        told = [f"{side.label}: {_keys(keys)}" for side, keys in zip(sides[1:], apart, strict=True)]
+    elif len(found) > MOST_NAMED:
+        told.append(f"and {len(found) - MOST_NAMED} more below")
+    several = any(len(keys) > 1 for keys in apart)
+    remedy = "Which of them matters is not told by this: study ablate changes one at a time." if several else ""
+    return Verdict("info", f"They differ in {formats.plural(len(found), 'setting')}", f"{'; '.join(told)}.", remedy)
+
+
+def _keys(keys: list[str]) -> str:
+    """Those in which a side differs from the first."""
+    more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
+    return (", ".join(keys[:MOST_NAMED]) or "as the first") + more
+
+
+def size(first: Side, second: Side) -> Verdict | None:
+    """Which is larger, where it is by a tenth at least."""
+    one, two = first.first, second.first
+    told = [
+        (f"{_times(theirs / ours)} times the {name}", f"{theirs:,} {name} against {ours:,}")
+        for name, ours, theirs in (
+            ("parameters", one.parameters, two.parameters),
+            ("multiply-adds", one.multiply_adds, two.multiply_adds),
+        )
+        if ours and theirs and max(ours, theirs) >= MUCH * min(ours, theirs)
+    ]
+    if not told:
+        return None
+    return Verdict("info", f"{second.label} has {told[0][0]} of {first.label}", f"{', '.join(text for _, text in told)}.")
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.2g}" if factor < 99 else f"{factor:,.0f}"
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,291 @@
+"""What a study is in Optuna's storage and in MLflow, computed from its history alone: names, tags, parameters, points, states.
+
+Every time is the ledger's, in milliseconds since 1970. A point of MLflow is the same point if its name, value, time and step
+are, so all of this can be written again and again.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+from pipeline.config import SHAPES_TRAINING, to_tree
+from pipeline.lineage import digest, without_password
+from pipeline.tracking import Dataset, epoch_metrics, flatten
+from study.state.history import ENDED, Epoch, History, Run
+from study.state.ledger import Event
+from study.state.spec import MAY_CHANGE
+
+STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+WAITING = "SCHEDULED"  # MLflow's word for a run that is not running and has not ended
+OUTCOME = {"done": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+CURVE = "validation/accuracy"  # the points of an epoch are written together, so this one speaks for all
+REPORTED = 10  # intermediate values of a trial in Optuna's storage, about: each costs a transaction
+
+
+class Point(NamedTuple):
+    """One point of a curve; what belongs to a run as a whole is at step 0."""
+
+    name: str
+    value: float
+    time: int
+    step: int = 0
+
+
+def identity(created: Event) -> str:
+    """16 hex digits that name a study, wherever its ledger lies; another one of the same name has another."""
+    return digest([created["time"], created["spec"]["name"], created["spec"]["tree"], created["spec"]["fingerprint"]])
+
+
+def slug(name: str) -> str:
+    """A name that MLflow takes: ``model.conv[0].out`` as ``model.conv.0.out``."""
+    return re.sub(r"[^/\w.\- :]", "_", re.sub(r"\[(\d+)\]", r".\1", name))[:250]
+
+
+def text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# -- the study as a whole
+
+
+def study_tags(history: History) -> dict[str, str]:
+    """Of the parent run; the keys of section study that a session may change are here, as parameters cannot change."""
+    spec, lineage = history.spec, history.lineage
+    study = flatten({"study": to_tree(spec.params)["study"]})
+    told = {
+        "kind": "study",
+        "study": spec.name,
+        "space": spec.space,
+        "sampler": spec.study.sampler,
+        "pruner": spec.study.pruner,
+        "objectives": ", ".join(spec.study.objectives),
+        "data_fingerprint": spec.fingerprint,
+        "git_commit": lineage.get("git_commit"),
+        "git_dirty": lineage.get("git_dirty"),
+        **{f"study.{key}": study[f"study.{key}"] for key in MAY_CHANGE if f"study.{key}" in study},
+    }
+    return {name: text(value) for name, value in told.items() if value is not None} | _source(history, "study")
+
+
+def study_params(history: History) -> dict[str, str]:
+    """The configuration that trials start from, and how the search goes."""
+    tree = to_tree(history.spec.params)
+    tree["study"] = {key: value for key, value in tree["study"].items() if key not in MAY_CHANGE}
+    return flatten({section: tree[section] for section in (*SHAPES_TRAINING, "study")})
+
+
+def study_inputs(history: History) -> list[Dataset]:
+    """Train and validation; a search sees no other images."""
+    info, folder = history.lineage.get("dataset"), history.lineage.get("data", "")
+    if not info:
+        return []
+
+    def split(name: str, context: Literal["training", "validation"]) -> Dataset:
+        shape = (sum(info["counts"][name]), *info["shape"])
+        return Dataset(info["name"], context, info["fingerprint"], folder, shape, len(info["classes"]))
+
+    return [split("train", "training"), split("validation", "validation")]
+
+
+def study_status(history: History, alive: bool = True) -> str:
+    """alive : whether a coordinator runs it; one that was killed has closed nothing"""
+    last = history.sessions[-1] if history.sessions else None
+    if last is not None and last["kind"] == "closed":
+        return OUTCOME[last["outcome"]]
+    return "RUNNING" if alive else "KILLED"
+
+
+def study_end(history: History) -> int:
+    """When the study was last heard of."""
+    return int(history.sessions[-1]["time"]) if history.sessions else history.created
+
+
+def study_points(history: History) -> list[Point]:
+    """What the study came to, as its last session left it."""
+    told: dict[str, float] = {
+        "trials": len(history.trials or history.planned),
+        "trials/complete": history.count("COMPLETE"),
+        "trials/pruned": history.count("PRUNED"),
+        "trials/failed": history.count("FAIL"),
+        "seconds": sum(run.seconds for run in history.runs.values()),
+    }
+    best = history.best()
+    if best is not None and best.values:
+        told |= {f"best/{name}": value for name, value in zip(history.spec.study.objectives, best.values, strict=True)}
+        told["best/trial"] = best.trial
+    told |= {f"winner/{name}": value for name, value in _winning(history).items()}
+    if history.test:
+        told |= {
+            f"test/{name}": value for name, value in history.test.items() if _is_number(value) and name not in ("time", "trial")
+        }
+    return [Point(name, number(value), study_end(history)) for name, value in told.items()]
+
+
+def note(history: History) -> str:
+    """The text at the head of the study's page: what won, and by how much."""
+    spec, best = history.spec, history.best()
+    states = Counter(run.state for run in history.trials or history.planned)
+    what = "trainings" if history.planned else "trials"
+    counts = f"{states.total()} {what}: " + ", ".join(f"{states[state]} {state.lower()}" for state in sorted(states))
+    if history.winner and history.winner.get("summary"):
+        head = f"**{history.winner['summary']}**"
+    elif best is not None and best.values:
+        found = ", ".join(f"{name} {value:.4g}" for name, value in zip(spec.study.objectives, best.values, strict=True))
+        head = f"**Best so far: trial {best.trial}**, {found}; one training, not confirmed on other seeds."
+    elif history.planned:
+        head = f"**{spec.tree['title']}**"
+    else:
+        head = "**No trial has completed.**"
+    last = history.sessions[-1] if history.sessions else {}
+    why = [f"It stopped: {last['reason']}"] if last.get("reason") else []
+    how = "" if history.planned else f"Space {spec.space}, {spec.study.sampler}, {spec.study.pruner}. "
+    return "\n\n".join([head, f"{how}{counts.rstrip(': ')}.", *why])
+
+
+def _winning(history: History) -> dict[str, float]:
+    winner = history.winner or {}
+    entry = next((item for item in winner.get("finalists", []) if item.get("trial") == winner.get("trial")), winner)
+    kept = ("trial", "mean", "low", "high", "n", "parameters", "optimism")
+    return {name: entry[name] for name in kept if _is_number(entry.get(name))}
+
+
+# -- one training
+
+
+KINDS = {"search": "trial", "final": "finalist", "planned": "planned"}
+
+
+def run_name(run: Run) -> str:
+    if run.phase == "planned":
+        return f"{run.origin}, seed {run.seed}"
+    return f"trial {run.trial}" if run.phase == "search" else f"finalist {run.trial}, seed {run.replicate}"
+
+
+def run_tags(history: History, run: Run) -> dict[str, str]:
+    """What is known of a training when it is asked for."""
+    told = {
+        "kind": KINDS[run.phase],
+        "study": history.spec.name,
+        "trial": run.trial,
+        "family": "cnn" if run.config["model"]["conv"] else "mlp",
+        "seed_group": run.group,
+        "replicate": run.replicate,
+        "origin": run.origin,
+        "seed": run.seed,
+        "parameters": run.parameters,
+        "multiply_adds": run.multiply_adds,
+        "config_hash": digest({"data": _data(history), **run.config}),
+        "data_fingerprint": run.fingerprint or history.spec.fingerprint,
+        "git_commit": history.lineage.get("git_commit"),
+    }
+    return {name: text(value) for name, value in told.items() if value is not None} | _source(history, run.phase)
+
+
+def state_tags(run: Run) -> dict[str, str]:
+    """How a training stands; a cause and a reason only where there are such."""
+    told = {"state": run.state, "cause": run.cause, "reason": run.reason, "kept_epoch": run.kept_epoch}
+    return {name: text(value) for name, value in told.items() if value is not None}
+
+
+def run_params(run: Run) -> dict[str, str]:
+    """The searched parameters by name, and the configuration they led to; of a name that is both, the searched one."""
+    config = {slug(name): value for name, value in flatten(run.config).items()}
+    return config | {slug(name): value for name, value in flatten(run.params).items()}
+
+
+def curve(run: Run, after: int = 0) -> list[Point]:
+    """The points of all epochs after the first ``after``."""
+    return [
+        Point(name, number(value), epoch["time"], epoch["epoch"])
+        for epoch in run.epochs[after:]
+        for name, value in epoch_metrics({key: epoch[key] for key in epoch if key not in ("epoch", "time")}).items()
+    ]
+
+
+def results(run: Run) -> list[Point]:
+    """What a training that ended came to."""
+    told: dict[str, float | None] = {"seconds": run.seconds, "epochs": len(run.epochs), "latency_ms": run.latency}
+    if run.best is not None:
+        told["best/validation_accuracy"] = run.best["validation_accuracy"]
+        told["best/validation_loss"] = run.best["validation_loss"]
+    return [Point(name, number(value), run.ended or 0) for name, value in told.items() if value is not None]
+
+
+def scores(run: Run) -> list[Point]:
+    """What a reproduction's training scores on the test images."""
+    told = {name: value for name, value in (run.test or {}).items() if _is_number(value) and name != "time"}
+    return [Point(f"test/{name}", number(value), (run.test or {})["time"]) for name, value in told.items()]
+
+
+def run_status(run: Run, open_session: bool) -> str:
+    """MLflow's word for a training's state; one that has not ended waits where nobody runs the study."""
+    return STATUS.get(run.state, "RUNNING" if open_session else WAITING)
+
+
+def models(history: History) -> list[Run]:
+    """The trainings that get a whole MLflow model: exporting one takes as long as a short trial.
+
+    The first seed of each finalist, all of the winner's, and the best trial when the session is over; or every one.
+    """
+    done = [run for run in history.runs.values() if run.state == "COMPLETE"]
+    if history.spec.params.tracking.models == "all":
+        return done
+    winner = history.winner["trial"] if history.winner else None
+    closed = bool(history.sessions) and history.sessions[-1]["kind"] == "closed"
+    best = history.best() if closed else None
+    finals = [run for run in done if run.phase == "final" and (run.replicate == 0 or run.trial == winner)]
+    return finals + ([best] if best else [])
+
+
+# -- Optuna
+
+
+def reported(history: History, run: Run) -> dict[int, float]:
+    """The intermediate values that Optuna's storage shows, by epoch: about ten in all, and one wherever a segment ended.
+
+    Each is the first objective as things stood then; none with several objectives, for which Optuna knows no such values.
+    """
+    if len(history.spec.study.objectives) > 1:
+        return {}
+    name = f"validation_{history.spec.study.objectives[0]}"
+    stride = math.ceil(run.config["train"]["epochs"] / REPORTED)
+    stops = {segment.last for segment in run.segments} | ({len(run.epochs)} if run.state in ENDED else set())
+    return {
+        epoch["epoch"]: number(kept[name])
+        for epoch, kept in _as_it_stood(run)
+        if epoch["epoch"] % stride == 0 or epoch["epoch"] in stops
+    }
+
+
+def _as_it_stood(run: Run) -> Iterable[tuple[Epoch, Epoch]]:
+    """Each epoch with the one whose weights were kept then."""
+    best: Epoch | None = None
+    for epoch in run.epochs:
+        if best is None or run.config["train"]["keep"] == "last" or epoch["validation_loss"] < best["validation_loss"]:
+            best = epoch
+        yield epoch, best
+
+
+def number(value: float) -> float:
+    """MLflow stores infinity as 1.8e308, and its charts then show nothing else."""
+    return float(value) if math.isfinite(value) else math.nan
+
+
+def _data(history: History) -> dict[str, Any]:
+    """Section data as the stages digest it: without the password of a mirror."""
+    tree = to_tree(history.spec.params)["data"]
+    return tree | {"mirror": tree["mirror"] and without_password(tree["mirror"])}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _source(history: History, entry: str) -> dict[str, str]:
+    commit = history.lineage.get("git_commit")
+    git = {"mlflow.source.git.commit": commit} if commit else {}
+    return {"mlflow.source.name": f"study run ({entry})", "mlflow.source.type": "LOCAL", **git}

@@ -1,0 +1,250 @@
+"""One study in Optuna's database, brought to where its ledger is: for Optuna's dashboard and for other machines.
+
+Nothing is decided from it. Whatever was written is found again when a recorder starts, so that it may be killed anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.distributions import json_to_distribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from study.state.history import ENDED, History, Run
+from study.state.ledger import Event
+from study.stores.follower import Chore, line
+from study.stores.mapping import identity, number, reported
+from study.stores.optuna_database import ASKED, EPOCHS, KEPT, OVER, PAUSED, another, connect, foreign, may_pass, stranger
+
+RENEW = 20.0  # seconds from one renewal of the lease to the next
+LATE = 5_000  # milliseconds; a trial's end that is written later than this gets its true time
+LONGEST = 60_000  # bytes of a text that every database takes
+
+
+class LeaseError(RuntimeError):
+    """Another machine runs the study now."""
+
+
+class StorageRefusedError(RuntimeError):
+    """The storage answers, and will not take the study however often we try: one line with the remedy."""
+
+
+class ToOptuna:
+    """A study in Optuna's storage, brought to where the history is.
+
+    ledger : path of the ledger, told in the storage
+    """
+
+    def __init__(self, url: str, created: Event, ledger: Path) -> None:
+        """Open the study, made if missing.
+
+        Raises
+        ------
+        StorageRefusedError
+            The storage holds another study of this name.
+        """
+        self.storage = connect(url)
+        self._url, self._name = url, created["spec"]["name"]
+        self._renewed, self._holds = 0.0, False
+        self._study = self._open(created, ledger)
+        self._known = {trial.number: trial for trial in self.storage.get_all_trials(self._study, deepcopy=False)}
+
+    def _open(self, created: Event, ledger: Path) -> int:
+        spec, name = created["spec"], self._name
+        objectives = spec["params"]["study"]["objectives"]
+        directions = [StudyDirection.MAXIMIZE if name == "accuracy" else StudyDirection.MINIMIZE for name in objectives]
+        study: int
+        try:
+            study = self.storage.create_new_study(directions, name)
+        except optuna.exceptions.DuplicatedStudyError:
+            study = self.storage.get_study_id_from_name(name)
+        told = self.storage.get_study_user_attrs(study)
+        if "created" in told and identity(json.loads(told["created"])) != identity(created):
+            raise StorageRefusedError(another(name, self._url))
+        about = {
+            "created": json.dumps(created),
+            "fingerprint": spec["fingerprint"],
+            "space": spec["space"],
+            "git_commit": created["lineage"].get("git_commit"),
+            "ledger": str(ledger),
+        }
+        for key, value in about.items():
+            if told.get(key) != value:
+                self.storage.set_study_user_attr(study, key, value)
+        self._kept = {key: told.get(key) for key in KEPT}
+        return study
+
+    def follow(self, history: History, run: Run) -> None:
+        """Bring one trial of the search to where its run is; Optuna knows of no other runs. New ones come in order of number.
+
+        Raises
+        ------
+        StorageRefusedError
+            The storage has trials that this ledger does not know.
+        """
+        if run.phase != "search":
+            return
+        if self._holds:  # there may be a thousand trials to write
+            self._hold(history, alive=True)
+        known = self._known.get(run.trial)
+        if known is None:
+            self._begin(history, run)
+        elif known.system_attrs.get(ASKED, {}).get("asked") != run.asked:
+            raise StorageRefusedError(foreign(run.trial, self._name, self._url))
+        elif not known.state.is_finished():
+            self._update(history, run, known)
+
+    def _begin(self, history: History, run: Run) -> None:
+        """Make the trial. Of one that Optuna does not take a failed one keeps the place, as the next must get its own number."""
+        try:
+            self._create(run, self._whole(history, run))
+        except Exception as error:
+            if isinstance(error, StorageRefusedError) or may_pass(error):
+                raise
+            over = {"time": run.ended or run.asked, "kept_epoch": None, "latency": None}
+            why = {"cause": "refused", "reason": f"Optuna did not take it: {line(error)}"}
+            attrs = {ASKED: _asked(run), OVER: over}
+            self._create(run, create_trial(state=TrialState.FAIL, user_attrs=_about(run) | why, system_attrs=attrs))
+            raise
+
+    def _whole(self, history: History, run: Run) -> FrozenTrial:
+        """All that is known of the trial."""
+        return create_trial(
+            state=STATE[run.state],
+            values=_values(run),
+            params=run.params,
+            distributions={name: json_to_distribution(text) for name, text in run.distributions.items()},
+            user_attrs=_about(run) | _ending(run),
+            system_attrs={ASKED: _asked(run)} | _kept(run),
+            intermediate_values=reported(history, run),
+        )
+
+    def _create(self, run: Run, told: FrozenTrial) -> None:
+        """In one transaction."""
+        told.datetime_start = _date(run.asked)
+        told.datetime_complete = _date(run.ended) if run.ended else None
+        trial = self.storage.create_new_trial(self._study, told)
+        if self.storage.get_trial_id_from_study_id_trial_number(self._study, run.trial) != trial:
+            raise StorageRefusedError(foreign(run.trial, self._name, self._url))
+        told.number, told._trial_id = run.trial, trial
+        self._known[run.trial] = told
+
+    def _update(self, history: History, run: Run, known: FrozenTrial) -> None:
+        """What is new; the state last, as a trial that has ended cannot be changed."""
+        trial = known._trial_id
+        for step, value in reported(history, run).items():
+            if step not in known.intermediate_values:
+                self.storage.set_trial_intermediate_value(trial, step, value)
+                known.intermediate_values[step] = value
+        for name, value in _kept(run).items():
+            if known.system_attrs.get(name) != value:
+                self.storage.set_trial_system_attr(trial, name, value)
+                known.system_attrs[name] = value
+        if run.state not in ENDED:
+            return
+        for name, value in _ending(run).items():
+            self.storage.set_trial_user_attr(trial, name, value)
+        self.storage.set_trial_state_values(trial, STATE[run.state], _values(run))
+        known.state = STATE[run.state]
+        if run.ended and time.time() * 1000 - run.ended > LATE:
+            with self.storage.engine.begin() as connection:
+                told = {"time": _date(run.ended), "trial": trial}
+                connection.execute(sqlalchemy.text("UPDATE trials SET datetime_complete = :time WHERE trial_id = :trial"), told)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {}
+
+    def begin(self, history: History) -> None:
+        """The study is made when the storage is opened."""
+
+    def chores(self, history: History, alive: bool) -> Iterator[Chore]:
+        """Keep what belongs to no trial; renew the lease, or give it back."""
+        yield "the winner", lambda: self._keep(history)
+        yield "the lease", lambda: self._hold(history, alive)
+
+    def _keep(self, history: History) -> None:
+        """Whoever goes on with the study elsewhere shall have the same settings, and shall not read test again."""
+        opened = next((event for event in reversed(history.sessions) if event["kind"] == "opened"), None)
+        whole = opened and opened | {"changes": history.changes, "seeds": history.seeds}
+        for name, event in zip(KEPT, (whole, history.winner, history.tested), strict=True):
+            text = event and json.dumps(event)
+            if text and text != self._kept[name]:
+                self.storage.set_study_user_attr(self._study, name, text)
+                self._kept[name] = text
+
+    def _hold(self, history: History, alive: bool) -> None:
+        """Say that this machine runs the study, now and then; or that none does, once it has ended here.
+
+        Raises
+        ------
+        LeaseError
+            Another machine runs it; this may pass.
+        """
+        if alive and time.monotonic() - self._renewed < RENEW:
+            return
+        lease = self.storage.get_study_user_attrs(self._study).get("coordinator")
+        if alive and (who := stranger(lease)):
+            raise LeaseError(f"the study runs on {who} too; stop one of them, as both add to the same storage")
+        session = next((event for event in reversed(history.sessions) if event["kind"] == "opened"), {})
+        here = {"host": socket.gethostname(), "pid": session.get("pid"), "time": time.time()} if alive else None
+        if here or (lease and lease["host"] == socket.gethostname()):
+            self.storage.set_study_user_attr(self._study, "coordinator", here)
+        self._renewed, self._holds = time.monotonic(), alive
+
+    def close(self) -> None:
+        self.storage.remove_session()
+        self.storage.engine.dispose()
+
+
+STATE = {
+    "RUNNING": TrialState.RUNNING,
+    "PAUSED": TrialState.RUNNING,
+    "COMPLETE": TrialState.COMPLETE,
+    "PRUNED": TrialState.PRUNED,
+    "FAIL": TrialState.FAIL,
+}
+
+
+def _asked(run: Run) -> dict[str, Any]:
+    """What the ledger said when the trial was asked for, less what Optuna keeps by itself."""
+    names = ("config", "group", "replicate", "seed", "parameters", "multiply_adds", "origin", "asked")
+    return {name: getattr(run, name) for name in names} | ({"problem": run.problem} if run.problem else {})
+
+
+def _about(run: Run) -> dict[str, Any]:
+    return {name: getattr(run, name) for name in ("seed", "group", "replicate", "parameters", "multiply_adds", "origin")}
+
+
+def _ending(run: Run) -> dict[str, Any]:
+    told = {name: getattr(run, name) for name in ("cause", "reason", "kept_epoch", "latency")}
+    return {name: value for name, value in told.items() if value is not None and run.state in ENDED}
+
+
+def _kept(run: Run) -> dict[str, Any]:
+    """What another machine needs to go on: the epochs, where the trial pauses or has ended."""
+    if run.state == "RUNNING":
+        return {}
+    names = list(run.epochs[0]) if run.epochs else []
+    epochs = {name: [epoch[name] for epoch in run.epochs] for name in names}
+    told: dict[str, Any] = {} if len(json.dumps(epochs)) > LONGEST else {EPOCHS: epochs}
+    if run.state == "PAUSED":
+        return told | {PAUSED: {"epoch": len(run.epochs), "why": run.waits}}
+    return told | {OVER: {"time": run.ended, "kept_epoch": run.kept_epoch, "latency": run.latency}}
+
+
+def _values(run: Run) -> list[float] | None:
+    return [number(value) for value in run.values] if run.values and run.state == "COMPLETE" else None
+
+
+def _date(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000)  # without a zone, as Optuna's own

@@ -1,0 +1,4 @@
+"""Where trainings run: the protocol, local processes, Ray, the slots of a machine, and the segment that a worker trains.
+
+May import nothing else of ``study``.
+"""
