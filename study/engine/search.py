@@ -17,7 +17,7 @@ from study.engine.coordinator import Coordinator, Outcome
 from study.engine.proposals import Proposer
 from study.engine.request import Request, changed, kept, known_points, lineage_of, name_of, read_tree, refusal
 from study.engine.session import Session, begin, places, running
-from study.space.checks import most_epochs
+from study.space.checks import check, most_epochs
 from study.space.space import Space
 from study.state.errors import StudyError, UsageError
 from study.state.history import History, fold
@@ -66,7 +66,7 @@ def run(request: Request, root: Path, environ: Mapping[str, str]) -> Result:
     spec = Spec(name, params.study.space, space.tree, params, place.info.fingerprint)
     seeds = [point for origin in request.seed_from for point in known_points(origin, root, space)]
     if history is None:
-        space.check(params, place.info.shape, len(place.info.classes))
+        check(space, params, place.info.shape, len(place.info.classes))
     elif different := differences(history.spec, spec, space.paths):
         raise UsageError(refusal(name, different))
     store, url = places(params, folder, request.changes, root, environ)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, IntDistribution
@@ -14,10 +14,8 @@ from pipeline.config import ConfigError, Params, parse, to_tree
 from pipeline.models.plan import ArchitectureError, Plan, plan
 from study.space.keys import SpaceError, problem, to_text
 from study.space.nodes import Choice, Fixed, Node, Path, Range, Repeat
+from study.space.space import Space
 from study.space.structure import every
-
-if TYPE_CHECKING:
-    from study.space.space import Space
 
 POINTS = 300  # random points of which one at least must be possible
 CHANGES_THE_LOSS = ("train.loss", "train.label_smoothing")
@@ -58,7 +56,23 @@ def fit(tree: Mapping[str, Any], shape: Sequence[int], n_classes: int, most: int
 
 
 def check(space: Space, base: Params, shape: Sequence[int], n_classes: int) -> None:
-    """See Space.check; raises SpaceError without the space's name."""
+    """Find what can be known to fail before anything starts.
+
+    shape : of one image, (channels, height, width)
+
+    Raises
+    ------
+    SpaceError
+        A key that does not exist, a value that a key does not take, a sampler or objective that does not suit the space, or
+        an architecture that cannot be built at any of many random points.
+    """
+    try:
+        _check(space, base, shape, n_classes)
+    except SpaceError as error:
+        raise SpaceError(f"space {space.name}: {error}") from None
+
+
+def _check(space: Space, base: Params, shape: Sequence[int], n_classes: int) -> None:
     for node in every(space.nodes):
         for path, value in _extremes(node):
             if why := problem(path, value):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path as File
@@ -15,8 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.config import ConfigError, Params, parse, to_tree
-from study.space.checks import check
+from pipeline.config import ConfigError, parse, to_tree
 from study.space.keys import SpaceError, get, problem, put, to_text
 from study.space.nodes import (
     Choice,
@@ -208,22 +207,6 @@ class Space:
     def points(self, steps: int = GRID) -> Iterator[dict[str, Any]]:
         """All points of the grid: every choice, and ``steps`` (at least 2) values of each range, ends included."""
         return (self.point(index, steps) for index in range(self.size(steps)))
-
-    def check(self, base: Params, shape: Sequence[int], n_classes: int) -> None:
-        """Find what can be known to fail before anything starts.
-
-        shape : of one image, (channels, height, width)
-
-        Raises
-        ------
-        SpaceError
-            A key that does not exist, a value that a key does not take, a sampler or objective that does not suit the space, or
-            an architecture that cannot be built at any of many random points.
-        """
-        try:
-            check(self, base, shape, n_classes)
-        except SpaceError as error:
-            raise SpaceError(f"space {self.name}: {error}") from None
 
 
 def _read(name_or_path: str, outer: tuple[str, ...]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.config import Study, parse, to_tree
 from study.engine.proposals import Proposal, Proposer, trial_seed
 from study.engine.samplers import grid_order
+from study.space.checks import check
 from study.space.keys import SpaceError
 from study.space.reading import resolve
 from study.space.space import Space
@@ -286,7 +287,7 @@ def test_points_of_a_fixed_list_above_the_limit_are_pruned_with_their_sizes(samp
 def test_a_limit_that_no_point_of_the_space_keeps_is_refused_before_anything_starts():
     space = Story().space
     with pytest.raises(SpaceError, match=r"none of 300 random points can be trained; .* and study\.max_parameters is 100$"):
-        space.check(parse({"study": {"max_parameters": 100, "pruner": "none"}}), (1, 28, 28), 10)
+        check(space, parse({"study": {"max_parameters": 100, "pruner": "none"}}), (1, 28, 28), 10)
 
 
 def test_a_trial_is_shown_as_what_a_sampler_should_make_of_it():

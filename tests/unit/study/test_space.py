@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Params, load, parse, to_tree
-from study.space.checks import fit
+from study.space.checks import check, fit
 from study.space.keys import SpaceError
 from study.space.space import SHIPPED, Space
 
@@ -82,7 +82,7 @@ def test_a_space_comes_back_whole_from_the_json_of_the_ledger(name):
     space = Space.load(name)
     again = Space.of(name, json.loads(json.dumps(space.tree)))
     assert again.nodes == space.nodes
-    space.check(Params(), *MNIST)
+    check(space, Params(), *MNIST)
 
 
 BAD_SPACES = [
@@ -218,7 +218,7 @@ BAD_FOR_THE_CONFIGURATION = [
 def test_what_cannot_be_trained_is_found_before_anything_starts(tmp_path, line, study, message):
     space = written(tmp_path, line)
     with pytest.raises(SpaceError) as caught:
-        space.check(parse({"study": study}), *MNIST)
+        check(space, parse({"study": study}), *MNIST)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -226,7 +226,7 @@ def test_what_cannot_be_trained_is_found_before_anything_starts(tmp_path, line, 
 def test_one_possible_point_among_many_is_enough(tmp_path):
     space = written(tmp_path, "model.conv: {repeat: 1, each: {out: 4, padding: 0, kernel: {choices: [99, 98, 97, 3]}}}")
     assert {fit(space.configure(BASE, params), *MNIST).problem is None for params in random_points(space, 50)} == {True, False}
-    space.check(Params(), *MNIST)  # raises nothing
+    check(space, Params(), *MNIST)  # raises nothing
 
 
 @pytest.mark.parametrize(
@@ -400,5 +400,5 @@ def test_parameters_are_grouped_by_when_they_are_active():
 def test_a_shipped_space_can_be_checked_for_every_data_set_shape():
     for name in SHIPPED:
         space = Space.load(name)
-        space.check(Params(), (3, 32, 32), 100)  # raises nothing
+        check(space, Params(), (3, 32, 32), 100)  # raises nothing
         assert any(fit(space.configure(BASE, params), (3, 32, 32), 100).plan for params in random_points(space, 20))
