@@ -30,7 +30,6 @@ TITLES = {
     "cost": "Cost",
     "lineage": "Lineage",
 }
-Pages = Callable[[str, Run], str | None]
 Own = Callable[[str, Run], Path | None]
 
 
@@ -104,7 +103,7 @@ def build(
     *,
     now: int,
     about: Mapping[str, Any],
-    pages: Pages = nowhere,
+    pages: tables.Pages = nowhere,
     own: Own = nowhere,
 ) -> Report:
     """Compute the report of reproductions in any state.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.lineage import without_password
 from pipeline.report import formats
@@ -18,11 +18,10 @@ from study.experiments.reproduction.judge import Judged, RecipeResult, RowResult
 from study.experiments.reproduction.measure import WORDS
 from study.experiments.reproduction.words import joined, shown
 from study.report.cost import cost
-
-if TYPE_CHECKING:
-    from study.experiments.reproduction.page import Pages
+from study.state.history import Run
 
 Row = dict[str, Any]
+Pages = Callable[[str, Run], str | None]
 MEANINGS = {
     "reproduced": "chance explains what differs",
     "better": "ours is, by more than chance",
