@@ -30,7 +30,8 @@ from study.state.history import History, fold
 from study.state.journal import Journal
 from study.state.ledger import STUDIES, Event, Ledger, read
 from study.state.spec import Spec
-from study.stores.supervisor import Recorder, locate_storage
+from study.stores.addresses import locate_storage
+from study.stores.supervisor import Recorder
 from study.workers.local import Local
 from study.workers.protocol import EpochDone, Message, SegmentDone, Slot, Task
 from study.workers.slots import slots

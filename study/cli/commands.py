@@ -128,9 +128,9 @@ def stop_study(arguments: argparse.Namespace) -> int:
 
 def write_report(arguments: argparse.Namespace) -> int:
     from study.cli.status import history_of
+    from study.report.write import write_report
     from study.space.space import Space
     from study.state.errors import UsageError
-    from study.stores.addresses import write_report
 
     root = Path.cwd()
     history = history_of(arguments.name, root)

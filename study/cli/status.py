@@ -17,7 +17,7 @@ from study.state.best import best, front
 from study.state.errors import UsageError
 from study.state.history import History, Run, fold
 from study.state.ledger import STUDIES, held, read
-from study.stores.supervisor import STORES, locate_storage, read_stores
+from study.stores.addresses import STORES, locate_storage, read_stores
 
 
 def history_of(name: str, root: Path) -> History:

@@ -15,7 +15,7 @@ from pipeline.config import load
 from pipeline.tracking import TrackingError
 from pipeline.ui import HOST, answering, free_port, serving, show
 from study.state.ledger import STUDIES
-from study.stores.supervisor import STORES, locate_storage, read_stores
+from study.stores.addresses import STORES, locate_storage, read_stores
 
 # The dashboard takes its address from the command line alone, which everybody sees; so it is told once it runs.
 DASHBOARD = """

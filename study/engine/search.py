@@ -24,8 +24,7 @@ from study.state.history import History, fold
 from study.state.journal import Journal
 from study.state.ledger import STUDIES, Event, held, read
 from study.state.spec import Spec, differences
-from study.stores.addresses import write_report
-from study.stores.supervisor import locate_storage, storage_problem
+from study.stores.addresses import locate_storage, storage_problem
 
 
 @dataclass(frozen=True)
@@ -133,6 +132,8 @@ def _search(session: Session, space: Space, place: Arrays, root: Path) -> Result
     page, problems = None, []
     if outcome == "done":
         try:
+            from study.report.write import write_report  # matplotlib and its friends take a second that no search shall wait for
+
             page = write_report(history, space, root)
             journal.record("artifacts", path=str(page.parent), folder="report")
         except OSError as error:

@@ -24,7 +24,8 @@ from study.state.errors import StudyError
 from study.state.history import fold
 from study.state.journal import STOP, Journal
 from study.state.ledger import Ledger, read
-from study.stores.supervisor import STORES, Recorder, locate_storage, read_stores, storage_problem
+from study.stores.addresses import STORES, locate_storage, read_stores, storage_problem
+from study.stores.supervisor import Recorder
 from study.workers.protocol import Executor
 from study.workers.slots import slots
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,8 +23,11 @@ from study.report.facts import Facts
 from study.report.findings import Findings
 from study.space.space import Space
 from study.state.history import History
+from study.state.ledger import STUDIES
+from study.stores.addresses import pages
 
 PAGE = "index.html"
+REPORTS = Path("reports/studies")
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,13 @@ class Report:
             },
             "failures": self.view["failures"],
         }
+
+
+def write_report(history: History, space: Space, root: Path) -> Path:
+    """Write ``reports/studies/NAME/``; return the path of its page."""
+    addresses, folder = pages(root / STUDIES / history.spec.name), root / REPORTS / history.spec.name
+    build(history, space=space, pages=addresses, now=time.time_ns() // 1_000_000).write(folder)
+    return folder / PAGE
 
 
 def build(history: History, *, space: Space, pages: tables.Pages, now: int) -> Report:

@@ -7,13 +7,12 @@ import sys
 from pathlib import Path
 
 from pipeline.tracking.run import CALM
-from study.stores.supervisor import send_left_over
 
 if __name__ == "__main__":
     os.environ.update(CALM)  # before mlflow reads it
+    from study.stores.process import send_left_over, serve
+
     if len(sys.argv) == 1:
         sys.exit(send_left_over(Path.cwd()))
-    from study.stores.process import serve
-
     # Taking mlflow and torch down in good order takes more than a second, for which a study that has ended would wait.
     os._exit(serve(Path(sys.argv[1]), wait=True))

@@ -1,28 +1,77 @@
-"""``reports/studies/NAME/``, and the addresses of runs in MLflow's user interface."""
+"""Where a study is recorded: Optuna's storage, MLflow, and the addresses of its runs in MLflow's user interface."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from pipeline import artifacts, tracking
-from study.space.space import Space
-from study.state.history import History, Run
-from study.state.ledger import STUDIES
+from pipeline.config import Study
+from pipeline.lineage import without_password
+from pipeline.tracking.store import Store, out_of_reach
+from study.state.errors import UsageError
+from study.state.history import Run
 
-REPORTS = Path("reports/studies")
+STORES = "stores.json"
+DATABASE = "study.db"
+SCHEMES = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "mysql": "mysql"}
 DEFAULT_UI = "http://127.0.0.1:5000"
 
 
-def write_report(history: History, space: Space, root: Path) -> Path:
-    """Write ``reports/studies/NAME/``; where its page is."""
-    from study.report.write import build  # matplotlib and its friends take a second that no search shall wait for
+def locate_storage(section: Study, environ: Mapping[str, str], root: Path) -> str:
+    """The URL of Optuna's storage that the configuration, then STUDYLINE_STORAGE, then the default names; paths are absolute.
 
-    addresses = pages(root / STUDIES / history.spec.name)
-    folder = root / REPORTS / history.spec.name
-    build(history, space=space, pages=addresses, now=time.time_ns() // 1_000_000).write(folder)
-    return folder / "index.html"
+    Raises
+    ------
+    UsageError
+        A URL of a database that Optuna does not take.
+    """
+    url = section.storage or environ.get("STUDYLINE_STORAGE") or f"sqlite:///{DATABASE}"
+    scheme, _, rest = url.partition("://")
+    name, _, driver = scheme.partition("+")
+    if name not in SCHEMES or not rest:
+        raise UsageError(
+            f"study.storage must start with sqlite:///, postgresql:// or mysql://, got {re.sub('(?<=://).*@', '', url)};"
+            " give it in params.yaml, with --storage, or in STUDYLINE_STORAGE"
+        )
+    if name == "sqlite":
+        return f"sqlite:///{root.absolute() / rest.removeprefix('/')}"
+    return f"{scheme if driver else SCHEMES[name]}://{rest}"
+
+
+def storage_problem(url: str) -> str | None:
+    """Why Optuna's storage cannot be used now, and what to do, in one line; None where it answers. Takes 3 seconds at most."""
+    reason = _postgresql(url) if url.startswith("postgresql+psycopg") else out_of_reach(url)
+    return (
+        reason and f"Optuna's storage at {without_password(url)} cannot be reached: {reason}; start it, or correct study.storage"
+    )
+
+
+def _postgresql(url: str) -> str | None:
+    try:
+        import psycopg
+    except ImportError:
+        return "psycopg is not installed (pip install 'studyline[postgresql]')"
+    try:
+        psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=3).close()
+    except psycopg.Error as error:
+        told = str(error).strip().split("\n\t")[0] or type(error).__name__  # without libpq's question whether it is running
+        return without_password(told.splitlines()[-1])
+    return None
+
+
+def write_stores(folder: Path, store: Store, storage_url: str) -> None:
+    """Say where a study is recorded, readable by its owner alone: addresses may hold passwords."""
+    told = {"storage": storage_url, "store": {**asdict(store), "root": str(store.root)}}
+    artifacts.write_sealed(folder / STORES, told, private=True)
+
+
+def read_stores(folder: Path) -> tuple[Store, str]:
+    """Where a study is recorded: MLflow, and the URL of Optuna's storage."""
+    told = artifacts.read_sealed(folder / STORES)
+    return Store(**{**told["store"], "root": Path(told["store"]["root"])}), told["storage"]
 
 
 def pages(folder: Path) -> Callable[[Run], str | None]:

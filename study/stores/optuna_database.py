@@ -46,7 +46,7 @@ def write_ahead(connection: Any, _: object = None) -> None:
 
 
 def connect(url: str) -> RDBStorage:
-    """Optuna's storage at a URL of :func:`study.stores.supervisor.locate_storage`, made if missing."""
+    """Optuna's storage at a URL of :func:`study.stores.addresses.locate_storage`, made if missing."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with alone_with(url, lambda fresh: _open(fresh).engine.dispose()):
         return _open(url)

@@ -23,11 +23,12 @@ from pipeline.lineage import without_password
 from pipeline.tracking.client import RefusedError, is_passing
 from study.state import ledger
 from study.state.ledger import Event
+from study.stores.addresses import STORES, read_stores
 from study.stores.follower import PATIENCE, Follower, Progress
 from study.stores.mlflow import ToMlflow
 from study.stores.optuna import LeaseError, StorageRefusedError, ToOptuna
 from study.stores.optuna_database import may_pass, write_ahead
-from study.stores.supervisor import AWAY, CRASHED, SENT, STATE, read_state, read_stores
+from study.stores.supervisor import AWAY, CRASHED, SENT, STATE, read_state, unsent
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,21 @@ def serve(folder: Path, wait: bool, patience: float = PATIENCE) -> int:
         for thread in threads:
             thread.join()
         return SENT if all(follower.done for follower in followers) else AWAY
+
+
+def send_left_over(root: Path) -> int:
+    """Send the backlog of studies that nobody runs; return 1 if any remains."""
+    folders = sorted(path.parent for path in (root / ledger.STUDIES).glob(f"*/{STORES}"))
+    left = [folder for folder in folders if not ledger.held(folder) and (folder / ledger.NAME).exists()]
+    problems = 0
+    for folder in left:
+        serve(folder, wait=False)
+        lines = unsent(folder)
+        problems += bool(lines)
+        print(f"{folder.name}: {'; '.join(lines) or 'all is sent'}")
+    if not left:
+        print("nothing is left to send")
+    return int(bool(problems))
 
 
 def _followers(folder: Path, ended: Signal, patience: float) -> list[Follower]:

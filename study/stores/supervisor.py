@@ -3,75 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from pipeline import artifacts
-from pipeline.config import Study
-from pipeline.lineage import without_password
 from pipeline.tracking.run import CALM
-from pipeline.tracking.store import Store, out_of_reach
+from pipeline.tracking.store import Store
 from study.state import ledger
-from study.state.errors import UsageError
+from study.stores.addresses import write_stores
 
 STATE = "state.json"
-STORES = "stores.json"
-DATABASE = "study.db"
-SCHEMES = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "mysql": "mysql"}
 SENT, AWAY, CRASHED = 0, 3, 1  # how a recorder ends
 RESTARTS = 5  # in finish
 RESPITE = 1.0  # seconds between two starts
 STARTING = 90.0  # seconds for which a process may show no sign of life: importing mlflow takes that long where all is busy
 LATER = "`python -m study.stores` sends what is missing, and so does the next `study run` of this study"
-
-
-def locate_storage(section: Study, environ: Mapping[str, str], root: Path) -> str:
-    """The URL of Optuna's storage that the configuration, then STUDYLINE_STORAGE, then the default names; paths are absolute.
-
-    Raises
-    ------
-    UsageError
-        A URL of a database that Optuna does not take.
-    """
-    url = section.storage or environ.get("STUDYLINE_STORAGE") or f"sqlite:///{DATABASE}"
-    scheme, _, rest = url.partition("://")
-    name, _, driver = scheme.partition("+")
-    if name not in SCHEMES or not rest:
-        raise UsageError(
-            f"study.storage must start with sqlite:///, postgresql:// or mysql://, got {re.sub('(?<=://).*@', '', url)};"
-            " give it in params.yaml, with --storage, or in STUDYLINE_STORAGE"
-        )
-    if name == "sqlite":
-        return f"sqlite:///{root.absolute() / rest.removeprefix('/')}"
-    return f"{scheme if driver else SCHEMES[name]}://{rest}"
-
-
-def storage_problem(url: str) -> str | None:
-    """Why Optuna's storage cannot be used now, and what to do, in one line; None where it answers. Takes 3 seconds at most."""
-    reason = _postgresql(url) if url.startswith("postgresql+psycopg") else out_of_reach(url)
-    return (
-        reason and f"Optuna's storage at {without_password(url)} cannot be reached: {reason}; start it, or correct study.storage"
-    )
-
-
-def _postgresql(url: str) -> str | None:
-    try:
-        import psycopg
-    except ImportError:
-        return "psycopg is not installed (pip install 'studyline[postgresql]')"
-    try:
-        psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=3).close()
-    except psycopg.Error as error:
-        told = str(error).strip().split("\n\t")[0] or type(error).__name__  # without libpq's question whether it is running
-        return without_password(told.splitlines()[-1])
-    return None
 
 
 class Recorder:
@@ -152,18 +102,6 @@ class Recorder:
         self._process.stdin.close()
 
 
-def write_stores(folder: Path, store: Store, storage_url: str) -> None:
-    """Say where a study is recorded, readable by its owner alone: addresses may hold passwords."""
-    told = {"storage": storage_url, "store": {**asdict(store), "root": str(store.root)}}
-    artifacts.write_sealed(folder / STORES, told, private=True)
-
-
-def read_stores(folder: Path) -> tuple[Store, str]:
-    """Where a study is recorded: MLflow, and the URL of Optuna's storage."""
-    told = artifacts.read_sealed(folder / STORES)
-    return Store(**{**told["store"], "root": Path(told["store"]["root"])}), told["storage"]
-
-
 def read_state(folder: Path) -> dict[str, dict[str, Any]]:
     """How far each follower has come, by its name, ``optuna`` and ``mlflow``; none where none has begun.
 
@@ -187,20 +125,3 @@ def unsent(folder: Path) -> list[str]:
         elif told.get("offset", 0) < size:
             lines.append(f"{shown} lacks part of the study, see {folder / 'recorder.log'}; {LATER}")
     return lines
-
-
-def send_left_over(root: Path) -> int:
-    """Send what studies that nobody runs left; 1 where something is left still."""
-    folders = sorted(path.parent for path in (root / ledger.STUDIES).glob(f"*/{STORES}"))
-    left = [folder for folder in folders if not ledger.held(folder) and (folder / ledger.NAME).exists()]
-    from study.stores.process import serve
-
-    problems = 0
-    for folder in left:
-        serve(folder, wait=False)
-        lines = unsent(folder)
-        problems += bool(lines)
-        print(f"{folder.name}: {'; '.join(lines) or 'all is sent'}")
-    if not left:
-        print("nothing is left to send")
-    return int(bool(problems))

@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Set
-from graphlib import CycleError, TopologicalSorter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -63,7 +63,7 @@ STUDY = ROOT.with_name("study")
 STUDY_MAY_IMPORT = {  # from top to bottom
     "cli": {"experiments", "report", "engine", "stores", "lineage", "workers", "space", "state"},
     "experiments": {"report", "engine", "stores", "lineage", "workers", "space", "state"},
-    "report": {"engine", "space", "state"},
+    "report": {"engine", "stores", "space", "state"},
     "engine": {"stores", "workers", "space", "state"},
     "stores": {"state"},
     "lineage": {"state"},
@@ -71,7 +71,7 @@ STUDY_MAY_IMPORT = {  # from top to bottom
     "space": set(),
     "state": set(),
 }
-NOT_YET: set[tuple[str, str]] = {("stores/addresses.py", "report"), ("stores/addresses.py", "space")}
+NOT_YET: set[tuple[str, str]] = {("engine/search.py", "report")}
 STUDY_ONLY_IN = {
     "optuna": (
         "engine/proposals.py",
@@ -109,7 +109,6 @@ def test_a_room_of_study_imports_only_rooms_below_it_no_stage_and_each_library_w
             assert place.as_posix().startswith(home), library
 
 
-@pytest.mark.xfail(raises=CycleError, strict=True, reason="three circles are left; the next commits end them")
 def test_no_module_imports_itself_by_way_of_others():
     paths = {name_of(path): path for package in (ROOT, STUDY) for path in package.rglob("*.py")}
     TopologicalSorter({name: imports_of(path, paths.keys()) for name, path in paths.items()}).prepare()

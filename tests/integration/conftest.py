@@ -27,7 +27,7 @@ from pipeline.tracking import Store, locate
 from pipeline.training.loop import Training
 from study.state.ledger import STUDIES, Ledger
 from study.state.spec import Spec
-from study.stores.supervisor import write_stores
+from study.stores.addresses import write_stores
 
 DISTRIBUTION = '{"name": "FloatDistribution", "attributes": {"step": null, "low": 1e-05, "high": 0.1, "log": true}}'
 

@@ -12,7 +12,8 @@ from pipeline.config import Study, Tracking
 from pipeline.tracking import Store, locate
 from study.state import ledger
 from study.state.history import fold
-from study.stores.supervisor import Recorder, locate_storage, read_state, storage_problem, write_stores
+from study.stores.addresses import locate_storage, storage_problem, write_stores
+from study.stores.supervisor import Recorder, read_state
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mlflow, on its way in, uses what SQLAlchemy 2.1 deprecates

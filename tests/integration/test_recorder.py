@@ -23,7 +23,9 @@ from pipeline.tracking import locate
 from study.state import ledger
 from study.state.errors import UsageError
 from study.state.history import fold
-from study.stores.supervisor import Recorder, locate_storage, read_state, send_left_over, storage_problem, unsent, write_stores
+from study.stores.addresses import locate_storage, storage_problem, write_stores
+from study.stores.process import send_left_over
+from study.stores.supervisor import Recorder, read_state, unsent
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mlflow, on its way in, uses what SQLAlchemy 2.1 deprecates

@@ -14,7 +14,7 @@ import requests
 from pipeline.config import Tracking
 from pipeline.tracking import locate
 from study.cli.ui import stores
-from study.stores.supervisor import write_stores
+from study.stores.addresses import write_stores
 
 STUDY = [sys.executable, "-c", "from study.cli.main import main; main()"]
 
