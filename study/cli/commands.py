@@ -18,6 +18,8 @@ from pipeline.config import ConfigError, Params, parse
 
 if TYPE_CHECKING:
     from study.engine.carry_out import Carried
+    from study.space.space import Space
+    from study.state.history import History
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -25,7 +27,14 @@ def run(arguments: argparse.Namespace) -> int:
     from study.engine.search import run
 
     root = Path.cwd()
-    result = run(Request(arguments.name, arguments.new, changes_of(arguments), tuple(arguments.seed_from)), root, os.environ)
+
+    def report(history: History, space: Space) -> Path:
+        from study.report.write import write_report  # matplotlib and its friends take a second that no search shall wait for
+
+        return write_report(history, space, root)
+
+    request = Request(arguments.name, arguments.new, changes_of(arguments), tuple(arguments.seed_from))
+    result = run(request, root, os.environ, report)
     from study.engine.live import best_line
 
     history, name = result.history, result.history.spec.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ from study.state.ledger import STUDIES, Event, held, read
 from study.state.spec import Spec, differences
 from study.stores.addresses import locate_storage, storage_problem
 
+Report = Callable[[History, Space], Path]
+
 
 @dataclass(frozen=True)
 class Result:
@@ -41,8 +43,10 @@ class Result:
     problems: list[str]
 
 
-def run(request: Request, root: Path, environ: Mapping[str, str]) -> Result:
+def run(request: Request, root: Path, environ: Mapping[str, str], report: Report) -> Result:
     """Run a study to its end, or until it is interrupted.
+
+    report : writes the report of a study that has come to its end, and returns the path of its page
 
     Raises
     ------
@@ -85,7 +89,7 @@ def run(request: Request, root: Path, environ: Mapping[str, str]) -> Result:
             opened={"changes": kept(changes), "seeds": seeds},
             stores=(store, url),
         )
-        return _search(session, space, place, root)
+        return _search(session, space, place, root, report)
 
 
 def _found(name: str, params: Params, root: Path, environ: Mapping[str, str]) -> list[Event] | None:
@@ -112,7 +116,7 @@ def _refuse_strangers(url: str, folder: Path) -> None:
         raise UsageError(why)
 
 
-def _search(session: Session, space: Space, place: Arrays, root: Path) -> Result:
+def _search(session: Session, space: Space, place: Arrays, root: Path, report: Report) -> Result:
     journal, history, recorder = session.journal, session.journal.history, session.recorder
     study = history.spec.study
     proposer = Proposer(history.spec, space, history)
@@ -132,9 +136,7 @@ def _search(session: Session, space: Space, place: Arrays, root: Path) -> Result
     page, problems = None, []
     if outcome == "done":
         try:
-            from study.report.write import write_report  # matplotlib and its friends take a second that no search shall wait for
-
-            page = write_report(history, space, root)
+            page = report(history, space)
             journal.record("artifacts", path=str(page.parent), folder="report")
         except OSError as error:
             problems = [f"the report was not written: {error}; `study report {history.spec.name}` tries again"]
