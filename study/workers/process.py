@@ -1,4 +1,4 @@
-"""The process of one slot of the local executor: ``worker.py FD``, started by that executor alone.
+"""The process of one slot of the local executor: ``process.py FD``, started by that executor alone.
 
 It talks over one socket, inherited as file descriptor FD. A thread listens there, also in the middle of an epoch: to be asked
 to stop, and for the end of the coordinator, with which the process ends at once.

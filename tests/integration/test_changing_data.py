@@ -72,7 +72,7 @@ def test_images_that_come_go_and_change_while_a_study_runs_change_nothing_in_it(
     for number in range(20):  # it shrinks
         (pictures / "dog" / f"{number}.png").unlink()
     shutil.copyfile(pictures / "dog/30.png", pictures / "cat/31.png")  # an image becomes another
-    workers = [child for child in psutil.Process(process.pid).children() if "worker.py" in " ".join(child.cmdline())]
+    workers = [child for child in psutil.Process(process.pid).children() if "workers/process.py" in " ".join(child.cmdline())]
     for worker in workers:  # whoever takes its place opens the data anew
         os.kill(worker.pid, signal.SIGKILL)
     assert process.wait(300) == 0, disturbed.log
@@ -93,7 +93,7 @@ def test_damaged_images_stop_a_running_study_with_one_line_and_once_restored_it_
     (search / "train_images.npy").unlink()  # workers that have it open keep it as it was
     (search / "train_images.npy").write_bytes(sound[:-1] + bytes([sound[-1] ^ 4]))
     for worker in psutil.Process(process.pid).children():
-        if "worker.py" in " ".join(worker.cmdline()):
+        if "workers/process.py" in " ".join(worker.cmdline()):
             os.kill(worker.pid, signal.SIGKILL)
     assert process.wait(300) == 1
     (line,) = [line for line in disturbed.log.splitlines() if line.startswith("error: ")]
