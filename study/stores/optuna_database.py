@@ -12,6 +12,7 @@ import sqlite3
 import time
 from bisect import bisect_left
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +42,8 @@ def write_ahead(connection: Any, _: object = None) -> None:
     The last commits before a power failure may be lost, the database not; the ledger has them, and they are written again.
     """
     if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA journal_mode=WAL")
+        with suppress(sqlite3.OperationalError):  # of a connection that only reads, which refuses
+            connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
 
 
