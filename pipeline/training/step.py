@@ -50,7 +50,7 @@ def bf16_is_faster(network: nn.Module, device: torch.device) -> bool:
 
     True on GPUs that multiply in bf16 (taken as given, not measured), and on CPUs with AVX512-BF16 for networks with
     convolutions: 1.2 times as fast at batch 20. For linear layers alone the casts of autocast cost more than bf16 saves, and CPUs
-    without such instructions emulate them, 3 to 10 times as slow (docs/adr/0004-training-step.md).
+    without such instructions emulate them, 2 to 11 times slower (docs/adr/0004-training-step.md).
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
