@@ -26,9 +26,9 @@ SETTINGS = {
 SPACE = {"description": "one width", "parameters": {"train.lr": {"low": 1e-4, "high": 1e-2, "log": True}}}
 ABLATION = {
     "description": "two rates",
-    "base": {},
+    "base": {"params": "params.yaml"},
     "seeds": 2,
-    "factors": {"rate": {"values": {"train.lr": [0.0001]}}},
+    "factors": {"train.lr": {"values": [0.0001, 0.01]}},
 }
 STUDIED = [f"night{suffix}" for suffix in ("", "-b", "-b-c", ".new", "-old", "_2")]  # names that begin alike
 REPORTED = ["s", "s-b", "s-b-c"]
