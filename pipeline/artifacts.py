@@ -142,8 +142,10 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS).write_text("".join(f"{_line(folder, name)}\n" for name in names if name != SUMS))
 
 
-def verified(folder: Path) -> Path:
+def verified(folder: Path, only: str | None = None) -> Path:
     """Return ``folder`` after comparing its files with the digests that were written with it; older folders have none.
+
+    only : the one file to compare; None: all
 
     Raises
     ------
@@ -155,7 +157,7 @@ def verified(folder: Path) -> Path:
     content = (folder / SUMS).read_bytes()
     for line in content.removesuffix(b"\n").split(b"\n") if content else []:
         name = line[66:].decode(errors="replace")
-        if not _has_line(folder, name, line):
+        if only in (None, name) and not _has_line(folder, name, line):
             raise DamagedError(
                 f"{folder / name} is damaged: it has not the content listed in {folder / SUMS};"
                 f" remove {folder} and run the command again that made it, or restore both from a copy"

@@ -40,7 +40,8 @@ class DatasetInfo:
 
     @classmethod
     def read(cls, folder: Path) -> DatasetInfo:
-        tree = artifacts.read_json(folder / "dataset.json")
+        """Read what :meth:`write` wrote. Raises DamagedError where the file is not as it was written."""
+        tree = artifacts.read_json(verified(folder, "dataset.json") / "dataset.json")
         for key in ("classes", "shape", "mean", "std"):
             tree[key] = tuple(tree[key])
         tree["counts"] = {split: tuple(counts) for split, counts in tree["counts"].items()}
