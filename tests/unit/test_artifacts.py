@@ -192,7 +192,7 @@ def test_no_flipped_bit_of_a_folder_or_of_its_list_is_accepted(tmp_path):
         content = path.read_bytes()
         for damaged in flipped(content):
             path.write_bytes(damaged)
-            with pytest.raises(DamagedError, match=r"is damaged: .* remove .*out and run the command again"):
+            with pytest.raises(DamagedError, match=r"is damaged: .* remove .*out and repeat the command"):
                 artifacts.verified(tmp_path / "out")
         path.write_bytes(content)
     (tmp_path / "out/a").write_bytes(b"other")
