@@ -410,7 +410,7 @@ def test_a_ledger_is_not_restored_over_another(tmp_path) -> None:
     first, second = ([{"kind": "created", "time": number}] for number in (1, 2))
     (tmp_path / "ledger.jsonl").touch()  # what a session leaves that could write nothing
     restore(tmp_path, first)
-    with pytest.raises(FileExistsError, match=r"ledger\.jsonl exists by now; the same command goes on with it"):
+    with pytest.raises(FileExistsError, match=r"ledger\.jsonl exists already; the same command continues it"):
         restore(tmp_path, second)
     assert ledger.read(tmp_path) == first
     with ledger.Ledger.open(tmp_path), pytest.raises(BlockingIOError):
