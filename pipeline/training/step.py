@@ -1,11 +1,29 @@
-"""One training step: from a batch to the gradients of all parameters."""
+"""One training step: losses by name, and the gradients of all parameters for a batch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from pipeline.training.loss import Loss
+from pipeline.config import Train
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def make_loss(train: Train) -> Loss:
+    """Return the mean loss over a batch as a function of outputs (n, classes) and labels (n,)."""
+    match train.loss:
+        case "cross_entropy":
+            return lambda outputs, labels: F.cross_entropy(outputs, labels, label_smoothing=train.label_smoothing)
+        case "nll":
+            return F.nll_loss
+        case "mse":
+            return lambda outputs, labels: F.mse_loss(outputs, F.one_hot(labels, outputs.shape[1]).to(outputs.dtype))
+        case "multi_margin":
+            return F.multi_margin_loss
 
 
 class Step:
