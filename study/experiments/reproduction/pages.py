@@ -15,8 +15,7 @@ import pandas as pd
 from pipeline import artifacts, lineage
 from pipeline.config import SHAPES_TRAINING, Evaluate, parse, to_tree
 from pipeline.data.dataset import SearchData, Split
-from pipeline.evaluation.assess import assess
-from pipeline.evaluation.files import write
+from pipeline.evaluation.assess import assess, write
 from pipeline.models import classifier
 from pipeline.report import page
 from pipeline.report.inputs import Inputs
