@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from pipeline.data.dataset import DatasetInfo
 from pipeline.report import formats
+from pipeline.report.document import STEPS, Key
 from pipeline.report.inputs import Inputs
 
 KINDS = {
@@ -22,17 +22,6 @@ KINDS = {
     "dropout2d": "dropout of channels",
 }  # what plan.Layer calls them → what people do
 UNTRAINED = "its training diverged in the first epoch; these are the initial weights"
-STEPS = tuple(digit * 10.0**power for power in range(-5, 0) for digit in (1, 2, 5))  # between ticks, as shares
-
-
-@dataclass(frozen=True)
-class Key:
-    """One figure below the headline: the exact value, as shown, and what it means in a few words."""
-
-    name: str
-    value: float | None
-    text: str
-    meaning: str
 
 
 def strip(proportions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

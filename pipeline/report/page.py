@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from pipeline.report import formats, headline, inline, provenance, results
 from pipeline.report.inputs import Inputs
+from pipeline.verdict import LEVELS
 
 TITLES = {
     "verdicts": "What to know first",
@@ -30,7 +31,6 @@ TITLES = {
     "config": "Configuration",
     "lineage": "Lineage",
 }
-LEVELS = {"bad": "✕ Problem", "warn": "! Warning", "good": "✓ Good", "info": "i Note"}
 
 
 def render(inputs: Inputs) -> str:
@@ -89,7 +89,7 @@ def _view(inputs: Inputs) -> dict[str, Any]:
         "files": inputs.files,
         "figures": {name: _drawn(name, inputs) for name in inputs.figures if name != "learning_rate" or _lr_moves(inputs)},
         "headline": headline.view(inputs),
-        "level_names": LEVELS,
+        "level_names": {level: " ".join(words) for level, words in LEVELS.items()},
         "verdicts": headline.order(inputs.verdicts),
         "verdict_summary": headline.verdict_summary(inputs.verdicts),
         "training_summary": headline.training(run),
