@@ -60,13 +60,13 @@ class Head:
 class Page:
     """What a page holds; :func:`render` lays it out.
 
-    package, kind : whose ``templates/KIND/`` has a template for each section, and ``interval.html.jinja``, an explanation below
+    packages, kind : whose ``templates/KIND/`` have a template for each section, and ``interval.html.jinja``, an explanation below
         the head; sections of all pages are in ``templates/shared/``
     sections : titles by name, in order; a section that comes out empty is left out
     tables : placed by name; origin : ends the footer's sentence; view : what else the templates read
     """
 
-    package: str
+    packages: Sequence[str]
     kind: str
     head: Head
     sections: Mapping[str, str]
@@ -104,7 +104,7 @@ def render(page: Page, figures: Sequence[Figure]) -> str:
     The same page gives the same bytes.
     """
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(page.package), PackageLoader("pipeline.report")]),
+        loader=ChoiceLoader([PackageLoader(package) for package in (*page.packages, "pipeline.report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -13,6 +13,7 @@ import pandas as pd
 
 from pipeline.evaluation.statistics import Proportion, mean_interval
 from pipeline.report import formats
+from pipeline.report.table import Estimate
 from study.engine.halving import score
 from study.report.axes import Axis, axis_of, cell, distribution
 from study.space.space import Space
@@ -50,20 +51,6 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Range:
-    """A value with its 95 % interval.
-
-    kind : Wilson, of one training over the validation images; t, of the mean over ``n`` seeds
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    kind: Literal["Wilson", "t"]
-
-
-@dataclass(frozen=True)
 class Group:
     """One configuration: a trial and its replicates.
 
@@ -74,7 +61,7 @@ class Group:
 
     runs: tuple[Run, ...]
     value: float
-    accuracy: Range
+    accuracy: Estimate
 
     @property
     def first(self) -> Run:
@@ -154,13 +141,13 @@ class Facts:
         value = float(np.mean([self.quality.of(run) for run in chosen]))
         return Group(chosen, value, self.range(accuracies))
 
-    def range(self, accuracies: Sequence[float]) -> Range:
+    def range(self, accuracies: Sequence[float]) -> Estimate:
         """Of one training the Wilson interval, of several the t interval of their mean, both within [0, 1]."""
         if len(accuracies) == 1:
             share = self.proportion(accuracies[0])
-            return Range(share.value, share.low, share.high, share.n, "Wilson")
+            return Estimate(share.value, share.low, share.high, share.n, "Wilson")
         mean = mean_interval(accuracies, 1 / self.images)
-        return Range(mean.value, max(mean.low, 0.0), min(mean.high, 1.0), mean.n, "t")
+        return Estimate(mean.value, max(mean.low, 0.0), min(mean.high, 1.0), mean.n, "t")
 
     def proportion(self, accuracy: float) -> Proportion:
         return Proportion.of(round(accuracy * self.images), self.images)

@@ -91,7 +91,6 @@ def render(package: str, kind: str, titles: Mapping[str, str], view: Mapping[str
     )
     environment.filters |= formats.FILTERS
     shared = resources.files("pipeline.report") / "templates"
-    own = resources.files("study.report") / "templates"
     script = (shared / "page.js").read_text()
     page = environment.get_template("document.html.jinja").render(
         view,
@@ -99,7 +98,7 @@ def render(package: str, kind: str, titles: Mapping[str, str], view: Mapping[str
         figures={drawing.name: drawn(drawing) for drawing in drawings},
         level_names={level: " ".join(words) for level, words in LEVELS.items()},
         sections=[{"id": name, "title": title} for name, title in titles.items()],
-        css=Markup((shared / "page.css").read_text() + (own / "document.css").read_text()),
+        css=Markup((shared / "page.css").read_text()),
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         version=importlib.metadata.version("studyline"),

@@ -8,10 +8,12 @@ from typing import Any
 
 from pipeline.lineage import without_password
 from pipeline.report import formats
-from pipeline.report.headline import Key, strip
+from pipeline.report.document import Key
+from pipeline.report.headline import strip
+from pipeline.report.table import Estimate
 from study.engine.live import architecture
 from study.report.cost import Cost
-from study.report.facts import Facts, Range
+from study.report.facts import Facts
 from study.report.findings import Findings
 from study.state.history import History, Run
 
@@ -37,7 +39,7 @@ def view(findings: Findings, now: int) -> dict[str, Any]:
     }
 
 
-def leader(facts: Facts) -> tuple[Run | None, Range | None]:
+def leader(facts: Facts) -> tuple[Run | None, Estimate | None]:
     """The winner with the interval over its fresh seeds; before there is one, the best complete trial with its own."""
     told = facts.history.winner
     if told is not None:
@@ -58,7 +60,7 @@ def _title(facts: Facts, run: Run | None) -> str:
     return f"validation accuracy of the best trial{'' if facts.finished else ' so far'}, trial {run.trial}"
 
 
-def _intervals(facts: Facts, shown: Range) -> dict[str, Mapping[str, Any]]:
+def _intervals(facts: Facts, shown: Estimate) -> dict[str, Mapping[str, Any]]:
     rows: dict[str, Mapping[str, Any]] = {
         "Validation": {"n": facts.images, "value": shown.value, "low": shown.low, "high": shown.high}
     }
@@ -77,7 +79,7 @@ def test_range(told: Mapping[str, Any]) -> dict[str, Any]:
     return {"n": told["images"], **{name: told["first"][name] for name in ("value", "low", "high")}}
 
 
-def lede(findings: Findings, run: Run | None, shown: Range | None) -> str:
+def lede(findings: Findings, run: Run | None, shown: Estimate | None) -> str:
     """What was searched, how long, and what came of it, in a few sentences."""
     facts, told = findings.facts, findings.facts.history
     dataset, study = told.lineage["dataset"]["name"], told.spec.study

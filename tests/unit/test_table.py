@@ -37,7 +37,7 @@ def page(table: Table, **changes: object) -> str:
     reproduce = {"title": "Reproduce", "commands": "make", "note": "The same."}
     tables = [Table("lineage", "Lineage", table.columns, table.rows, foot=table.foot, notes=table.notes)]
     sections = {"verdicts": "What to know first", "lineage": "Lineage"}
-    made = document.Page("pipeline.report", "shared", head, sections, (), tables, ".", {"reproduce": reproduce})
+    made = document.Page((), "shared", head, sections, (), tables, ".", {"reproduce": reproduce})
     return document.render(made, [])
 
 
