@@ -29,7 +29,8 @@ class Estimate:
 
     def __str__(self) -> str:
         """``98.96 % (95 % interval 98.74 to 99.14 %, n = 10,000)``"""
-        return f"{self.percent(self.n)} (95{formats.NARROW}% interval {self.interval(self.n)}, n = {self.n:,})"
+        images = self.n if self.kind == "Wilson" else 10_000  # two digits
+        return f"{self.percent(images)} (95{formats.NARROW}% interval {self.interval(images)}, n = {self.n:,})"
 
     def percent(self, images: int) -> str:
         """The value, with as many digits as an accuracy over so many images has."""

@@ -45,9 +45,13 @@ class Quality:
     def text(self, value: float, images: int) -> str:
         return formats.percent(value, formats.digits_for(images)) if self.name == "accuracy" else f"{value:.4f}"
 
-    def plain(self, value: float, images: int) -> str:
-        """Without its unit, as the first of two."""
-        return self.text(value, images).removesuffix(f"{formats.NARROW}%")
+    def signed(self, difference: float) -> str:
+        """A difference of two values: in percentage points, or as a loss."""
+        return formats.signed(difference) if self.name == "accuracy" else f"{difference:+.4f}".replace("-", "\u2212")
+
+    def points(self, difference: float) -> str:
+        """The same with its unit."""
+        return self.signed(difference) + (" points" if self.name == "accuracy" else "")
 
 
 @dataclass(frozen=True)

@@ -58,18 +58,27 @@ def lineage(
     versions = ", ".join(f"{name} {version}" for name, version in origin["environment"].items())
     commit, dirty = origin["git_commit"] or "not in a git repository", "with uncommitted changes" * bool(origin["git_dirty"])
     rows = [
-        ("Study", Cell("", history.spec.name, style="code")),
+        ("Study", code(history.spec.name)),
         *before,
-        ("Data", Cell("", dataset["name"], note=f"{train:,} training, {validation:,} validation images")),
-        ("Data fingerprint", Cell("", history.spec.fingerprint, style="code")),
+        ("Data", text(dataset["name"], f"{train:,} training, {validation:,} validation images")),
+        ("Data fingerprint", code(history.spec.fingerprint)),
         *others,
-        ("Git commit", Cell("", commit, style="code", note=dirty)),
-        ("Seeds", Cell("", f"{seeds[0]}, split {dataset['split_seed']}", note=seeds[1])),
-        ("Environment", Cell("", versions)),
-        ("Machines", Cell("", ", ".join(hosts) or formats.NOTHING)),
-        ("Begun with", Cell("", command(history) or formats.NOTHING, style="code")),
+        ("Git commit", code(commit, dirty)),
+        ("Seeds", text(f"{seeds[0]}, split {dataset['split_seed']}", seeds[1])),
+        ("Environment", text(versions)),
+        ("Machines", text(", ".join(hosts) or formats.NOTHING)),
+        ("Begun with", code(command(history) or formats.NOTHING)),
     ]
     return pairs("lineage", "Lineage", rows)
+
+
+def text(words: str, note: str = "") -> Cell:
+    """Words of a lineage, which are no data."""
+    return Cell("", words, note=note)
+
+
+def code(words: str, note: str = "") -> Cell:
+    return Cell("", words, style="code", note=note)
 
 
 def command(history: History) -> str:

@@ -11,7 +11,8 @@ import pandas as pd
 from pipeline.evaluation import course
 from pipeline.evaluation.statistics import Proportion, difference
 from pipeline.report import formats
-from pipeline.verdict import Verdict
+from pipeline.report.formats import signed
+from pipeline.verdict import Verdict, worst_first
 from study.engine.confirmation import excluded
 from study.report import search_verdicts
 from study.report.facts import Facts
@@ -29,8 +30,7 @@ def judge(findings: Findings) -> list[Verdict]:
         winner, left_out, optimism, tested, noise, over_fitted, rising,
         *search_verdicts.RULES,
     )  # fmt: skip
-    found = [verdict for rule in rules if (verdict := rule(findings))]
-    return sorted(found, key=lambda verdict: ("bad", "warn", "good", "info").index(verdict.level))
+    return worst_first(verdict for rule in rules if (verdict := rule(findings)))
 
 
 def winner(findings: Findings) -> Verdict | None:
@@ -112,23 +112,13 @@ def _differences(facts: Facts) -> str:
     if not apart:
         return ""
     shown = won[0] if won else min(apart, key=lambda item: abs(item["difference"]["value"]))
-    value, low, high = (points(shown["difference"][key], facts).removesuffix(" points") for key in ("value", "low", "high"))
+    value, low, high = (facts.quality.signed(shown["difference"][key]) for key in ("value", "low", "high"))
     unit = " points" if facts.quality.name == "accuracy" else ""
     what = "The winner's distance to" if won else f"Nearest is trial {shown['trial']} to"
     return (
         f"{what} the leader, trial {told['leader']}: {value}{unit} ({low} to {high}, paired over {shown['n']} seeds,"
         f" Holm-corrected p = {shown['p_holm']:.2g})."
     )
-
-
-def points(value: float, facts: Facts) -> str:
-    """A difference of two values: in percentage points, or as a loss."""
-    return (f"{100 * value:+.2f} points" if facts.quality.name == "accuracy" else f"{value:+.4f}").replace("-", "\u2212")
-
-
-def signed(share: float) -> str:
-    """A difference of shares in percentage points: ``+1.20``."""
-    return f"{100 * share:+.2f}".replace("-", "\u2212")
 
 
 def optimism(findings: Findings) -> Verdict | None:
@@ -152,7 +142,7 @@ def optimism(findings: Findings) -> Verdict | None:
         f"The search's best value was {facts.quality.text(top['search_value'], facts.images)} (trial {top['trial']}); over "
         f"{top['n']} fresh seeds the same configuration has {facts.quality.text(top['mean'], facts.images)} on average "
         f"({facts.quality.text(low, facts.images)} to {facts.quality.text(high, facts.images)}). "
-        f"Mean optimism of all finalists {points(told['mean_optimism'], facts)}."
+        f"Mean optimism of all finalists {facts.quality.points(told['mean_optimism'])}."
     )
     if sign * (top["search_value"] - edge) > 0 and top["optimism"] > step:
         remedy = "Quote the mean over fresh seeds, not the best trial."
@@ -175,7 +165,7 @@ def tested(findings: Findings) -> Verdict | None:
     gap = difference(test, validation)
     evidence = (
         f"Run {run.key}: test {formats.percent(test.value)} (n = {test.n:,}), validation {formats.percent(validation.value)} "
-        f"(n = {validation.n:,}); difference {signed(gap.value)} points ({signed(gap.low)} to {signed(gap.high)})."
+        f"(n = {validation.n:,}); difference {signed(gap.value)} points ({formats.span(gap.low, gap.high, signed)})."
     )
     if gap.high < 0:
         remedy = "Hold out more validation images (data.validation), or search with fewer trials."
@@ -208,10 +198,11 @@ def noise(findings: Findings) -> Verdict | None:
     if lead >= 2 * spread:
         return None
     first, second = (group.first.trial for group in groups[:2])
+    lead_text, spread_text = (facts.quality.points(value).lstrip("+") for value in (lead, spread))
     evidence = (
-        f"In the search trial {first} led trial {second} by {points(lead, facts).lstrip('+')}; another seed moves one training "
-        f"by {points(spread, facts).lstrip('+')} (standard deviation, from {formats.plural(freedom + len(repeated), 'training')} "
-        f"of {formats.plural(len(repeated), 'configuration')})."
+        f"In the search trial {first} led trial {second} by {lead_text}; another seed moves one training by {spread_text} "
+        f"(standard deviation, from {formats.plural(freedom + len(repeated), 'training')} of "
+        f"{formats.plural(len(repeated), 'configuration')})."
     )
     return Verdict("info", "The lead in the search is smaller than the noise between seeds", evidence)
 
