@@ -169,6 +169,16 @@ class Table:
         return table
 
 
+def text(words: str, note: str = "", link: str | None = None) -> Cell:
+    """A cell of words that are no data."""
+    return Cell("", words, note=note, link=link)
+
+
+def code(words: str, note: str = "") -> Cell:
+    """The same in a fixed-width face."""
+    return Cell("", words, style="code", note=note)
+
+
 def pairs(name: str, title: str, rows: Iterable[tuple[str, Cell]]) -> Table:
     """A table without headings: names and what belongs to each."""
     columns = [Column("name", "", lambda pair: pair[0]), Column("value", "", lambda pair: pair[1])]

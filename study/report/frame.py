@@ -18,8 +18,7 @@ from markupsafe import Markup
 
 from pipeline.artifacts import atomic_folder
 from pipeline.evaluation.drawing import Drawing, to_png, to_svg
-from pipeline.report import document, formats, inline
-from pipeline.report.page import Drawn
+from pipeline.report import document, formats
 from pipeline.report.table import Table
 from pipeline.verdict import LEVELS
 
@@ -42,11 +41,7 @@ class Report:
     tree: Mapping[str, Any]
 
     def html(self, drawings: Sequence[Drawing]) -> str:
-        figures = [
-            document.Figure.of(drawing.name, drawing.title, drawing.caption, to_svg(drawing), _csv(drawing.numbers))
-            for drawing in drawings
-        ]
-        return document.render(self.page, figures)
+        return document.render(self.page, [figure(drawing) for drawing in drawings])
 
     def write(self, folder: Path) -> None:
         """Put the report in place of what ``folder`` held.
@@ -95,7 +90,7 @@ def render(package: str, kind: str, titles: Mapping[str, str], view: Mapping[str
     page = environment.get_template("document.html.jinja").render(
         view,
         kind=kind,
-        figures={drawing.name: drawn(drawing) for drawing in drawings},
+        figures={drawing.name: figure(drawing) for drawing in drawings},
         level_names={level: " ".join(words) for level, words in LEVELS.items()},
         sections=[{"id": name, "title": title} for name, title in titles.items()],
         css=Markup((shared / "page.css").read_text()),
@@ -106,16 +101,6 @@ def render(package: str, kind: str, titles: Mapping[str, str], view: Mapping[str
     return page.lstrip()
 
 
-def drawn(drawing: Drawing) -> Drawn:
-    """A figure as an element of the page, its numbers as a download."""
-    svg = to_svg(drawing)
-    width = round(inline.width(svg))
-    return Drawn(
-        name=drawing.name,
-        title=drawing.title,
-        label=drawing.caption,
-        svg=inline.figure(svg, drawing.name, f"{drawing.title}. {drawing.caption}"),
-        csv=inline.data_uri(drawing.numbers.to_csv(index=False, float_format="%.6g").encode(), "text/csv"),
-        width=width,
-        broad=width > 600,
-    )
+def figure(drawing: Drawing) -> document.Figure:
+    """A drawing as an element of the page, its numbers as a download."""
+    return document.Figure.of(drawing.name, drawing.title, drawing.caption, to_svg(drawing), _csv(drawing.numbers))

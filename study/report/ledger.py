@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pipeline.lineage import without_password
 from pipeline.report import formats
 from pipeline.report.document import Key
-from pipeline.report.table import Cell, Column, Table, pairs
+from pipeline.report.table import Cell, Column, Table, code, pairs, text
 from study.report.cost import Cost, kind_of
 from study.report.facts import WORDS
 from study.state.history import History, Run
@@ -70,15 +70,6 @@ def lineage(
         ("Begun with", code(command(history) or formats.NOTHING)),
     ]
     return pairs("lineage", "Lineage", rows)
-
-
-def text(words: str, note: str = "") -> Cell:
-    """Words of a lineage, which are no data."""
-    return Cell("", words, note=note)
-
-
-def code(words: str, note: str = "") -> Cell:
-    return Cell("", words, style="code", note=note)
 
 
 def command(history: History) -> str:

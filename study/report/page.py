@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.lineage import without_password
 from pipeline.report.document import Page
 from pipeline.report.provenance import yaml_text
+from pipeline.report.table import text
 from study.report import figures, headline, ledger, tables, verdicts
 from study.report.facts import TOP, Facts
 from study.report.findings import Findings
@@ -54,7 +55,7 @@ def build(history: History, *, space: Space, pages: ledger.Pages, now: int) -> R
     leaders, front, failures = tables.leaders(facts, pages), tables.front(facts, pages), tables.failures(facts)
     board = replace(leaders, name="board", rows=leaders.rows[:TOP])
     seeds = (f"study {spec.study.seed}", "those of the trainings follow from the study's")
-    more = [("Sampler, pruner", ledger.text(f"{spec.study.sampler}, {spec.study.pruner}"))]
+    more = [("Sampler, pruner", text(f"{spec.study.sampler}, {spec.study.pruner}"))]
     lineage = ledger.lineage(history, others=more, seeds=seeds)
     page = Page(
         packages=("study.report",),

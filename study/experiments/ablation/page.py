@@ -12,7 +12,7 @@ from pipeline.lineage import without_password
 from pipeline.report import formats
 from pipeline.report.document import Head, Key, Page
 from pipeline.report.provenance import yaml_text
-from pipeline.report.table import Table
+from pipeline.report.table import Table, code, text
 from study.experiments.ablation import figures, tables, verdicts
 from study.experiments.ablation.definition import Ablation
 from study.experiments.ablation.grammar import MARGIN
@@ -171,8 +171,8 @@ def _lineage(results: Results) -> Table:
     seeds = f"{first}" if results.seeds == 1 else f"{first} to {first + results.seeds - 1}"
     return ledger.lineage(
         history,
-        before=[("Ablation", ledger.code(ablation.file)), ("Base", ledger.text(ablation.origin))],
-        others=[("Data of other rows", ledger.code(text)) for text in others],
+        before=[("Ablation", code(ablation.file)), ("Base", text(ablation.origin))],
+        others=[("Data of other rows", code(name)) for name in others],
         seeds=(f"training {seeds}", "the same for every row"),
     )
 
