@@ -107,7 +107,7 @@ def test_weights_that_are_not_finite_are_refused(trained, run_assess: Run) -> No
     with torch.no_grad():
         trained.classifier.network.head.bias[1] = torch.nan
     with pytest.raises(
-        EvaluationError, match="outputs must be finite, got NaN or infinity for 60 of 60 test images; its training"
+        EvaluationError, match="outputs must be finite, got NaN or infinity for 60 of 60 test images; the training"
     ):
         run_assess()
 

@@ -135,8 +135,8 @@ def test_a_mosaic_lays_tiles_row_by_row_with_gaps() -> None:
 
 def test_of_many_classes_the_worst_are_drawn_and_the_caption_says_so() -> None:
     items = {item.name: item for item in every_figure(600, 40, np.random.default_rng(0))}
-    assert items["per_class"].caption.endswith("Of 40 classes the 30 with the lowest F1 are drawn.")
-    assert items["roc"].caption.endswith("Of 40 classes the 10 with the smallest area are drawn.")
+    assert items["per_class"].caption.endswith("Only the 30 of 40 classes with the lowest F1 are drawn.")
+    assert items["roc"].caption.endswith("Only the 10 of 40 classes with the smallest area are drawn.")
     labels = [tick.get_text() for tick in items["per_class"].figure.axes[0].get_yticklabels()]
     scores = items["per_class"].numbers
     assert len(labels) == 30
