@@ -185,7 +185,7 @@ def foreign(trial: int, name: str, url: str) -> str:
 
 def _remedy(name: str, url: str) -> str:
     command = f"optuna delete-study --study-name {name} --storage {without_password(url)}"
-    return f"start a study of another name (--new or --name), or delete the one in the storage: {command}"
+    return f"start a study of another name (--new or --name), or delete that one from the storage: {command}"
 
 
 def _trial(storage: RDBStorage, study: int, number: int) -> FrozenTrial | None:
