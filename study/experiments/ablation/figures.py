@@ -147,10 +147,10 @@ def _mean(panel: Panel, result: Result, place: float, colour: str) -> list[float
 
 def _told(effect: Effect) -> str:
     """The main numbers of a factor, a sentence."""
-    if effect.best is None or effect.worst is None or effect.spread is None:
+    if effect.spread is None:
         return "Mean validation accuracy with its 95 % interval, as far as there is one."
     return (
-        f"Best at {effect.best.label}, worst at {effect.worst.label}: {100 * effect.spread.value:.2f} points apart "
+        f"Best at {effect.spread.best}, worst at {effect.spread.worst}: {100 * effect.spread.value:.2f} points apart "
         f"(n = {effect.spread.n}). Bars: 95 % t intervals of the means."
     )
 

@@ -81,19 +81,29 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Spread(PairedDifference):
+    """The best minus the worst level of a factor, chosen after the fact, which flatters it.
+
+    best, worst : labels, by mean accuracy
+    distances : of each seed; None where one of the two failed or is missing
+    """
+
+    best: str
+    worst: str
+    distances: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
 class Effect:
     """What one factor does, all others as in the base.
 
     results : of each level, in the factor's order
-    best, worst : levels by mean accuracy; spread : best minus worst on the seeds that both have, chosen after the fact, which
-        flatters it; None where fewer than two levels share two seeds
+    spread : None where fewer than two levels share two seeds
     """
 
     factor: Factor
     results: tuple[Result, ...]
-    best: Level | None
-    worst: Level | None
-    spread: PairedDifference | None
+    spread: Spread | None
 
     @cached_property
     def others(self) -> list[Result]:
@@ -210,7 +220,7 @@ def _against(result: Result, base: Result, resolution: float) -> Result:
     first, second = shared(result.values, base.values)
     if not first:
         return result
-    difference = paired_difference(first, second, resolution) if len(first) > 1 else None
+    difference = compare(result.values, base.values, resolution)
     return replace(result, gap=float(np.mean(np.subtract(first, second))), difference=difference)
 
 
@@ -220,6 +230,12 @@ def shared(first: Sequence[float | None], second: Sequence[float | None]) -> tup
     return [one for one, _ in pairs], [other for _, other in pairs]
 
 
+def compare(first: Sequence[float | None], second: Sequence[float | None], resolution: float) -> PairedDifference | None:
+    """The paired difference on the seeds that both have; None of fewer than two."""
+    one, other = shared(first, second)
+    return paired_difference(one, other, resolution) if len(one) > 1 else None
+
+
 def _effect(factor: Factor, ablation: Ablation, rows: Mapping[str, Result], resolution: float) -> Effect:
     results = tuple(rows[ablation.row(level).name] for level in factor.levels)
     ranked = sorted(
@@ -227,10 +243,14 @@ def _effect(factor: Factor, ablation: Ablation, rows: Mapping[str, Result], reso
         key=lambda item: item[0],
     )
     if len(ranked) < 2:
-        return Effect(factor, results, None, None, None)
+        return Effect(factor, results, None)
     (_, worst, low), (_, best, high) = ranked[0], ranked[-1]
-    first, second = shared(high.values, low.values)
-    return Effect(factor, results, best, worst, paired_difference(first, second, resolution) if len(first) > 1 else None)
+    difference = compare(high.values, low.values, resolution)
+    if difference is None:
+        return Effect(factor, results, None)
+    pairs = zip(high.values, low.values, strict=True)
+    distances = tuple(None if one is None or other is None else one - other for one, other in pairs)
+    return Effect(factor, results, Spread(**vars(difference), best=best.label, worst=worst.label, distances=distances))
 
 
 def _judged(effects: Sequence[Effect], resolution: float) -> tuple[Hypothesis, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.evaluation.statistics import ALPHA, PairedDifference, p_equals, paired_difference
+from pipeline.evaluation.statistics import ALPHA, PairedDifference, p_equals
 from pipeline.report import formats
 from pipeline.report.formats import listed, signed
 from pipeline.verdict import Verdict, worst_first
 from study.experiments.ablation.grammar import MARGIN
-from study.experiments.ablation.results import Effect, Result, Results, shared
+from study.experiments.ablation.results import Effect, Result, Results, compare
 
 MOST = 4  # things named in one sentence
 Rule = Callable[[Results], Iterator[Verdict]]
@@ -76,7 +76,8 @@ def most(results: Results) -> Iterator[Verdict]:
         return
     first = mattering[0]
     rivals = [effect for effect in results.ranked if effect is not first]
-    apart = _apart(first, rivals[0], 1 / results.images) if rivals else None
+    one, other = first.spread, rivals[0].spread if rivals else None
+    apart = compare(one.distances, other.distances, 1 / results.images) if one and other else None
     if not rivals:
         yield Verdict("info", f"{first.factor.name} matters", evidence)
     elif apart is not None and apart.low > 0:
@@ -89,22 +90,7 @@ def most(results: Results) -> Iterator[Verdict]:
 
 def _distance(effect: Effect) -> str:
     assert effect.spread is not None
-    assert effect.best is not None
-    assert effect.worst is not None
-    return f"{effect.factor.name} {100 * effect.spread.value:.2f} ({effect.best.label} over {effect.worst.label})"
-
-
-def _apart(first: Effect, second: Effect, resolution: float) -> PairedDifference | None:
-    """How much larger one factor's distance is than another's, seed by seed; None where they share fewer than two seeds."""
-
-    def distances(effect: Effect) -> list[float | None]:
-        assert effect.best is not None
-        assert effect.worst is not None
-        pairs = zip(effect.of(effect.best).values, effect.of(effect.worst).values, strict=True)
-        return [None if high is None or low is None else high - low for high, low in pairs]
-
-    one, other = shared(distances(first), distances(second))
-    return paired_difference(one, other, resolution) if len(one) > 1 else None
+    return f"{effect.factor.name} {100 * effect.spread.value:.2f} ({effect.spread.best} over {effect.spread.worst})"
 
 
 def flat(results: Results) -> Iterator[Verdict]:
@@ -142,15 +128,15 @@ def leader(results: Results) -> Iterator[Verdict]:
         return
     evidence = f"{better[0].row.title}: {against_base(better[0])}."
     if len(better) > 1:
-        first, second = shared(better[0].values, better[1].values)
-        between = paired_difference(first, second, 1 / results.images) if len(first) > 1 else None
-        if between is None or between.low <= 0:
+        apart = compare(better[0].values, better[1].values, 1 / results.images)
+        if apart is None or apart.low <= 0:
             names = listed([result.row.title for result in better], MOST)
-            found = "" if between is None else f" The first two differ by {difference(between)}."
-            tail = f" Between the first two no difference was found at n = {len(first)}.{found}"
+            tail = " The first two share fewer than 2 seeds."
+            if apart is not None:
+                tail = f" Between the first two no difference was found: {difference(apart)}."
             yield Verdict("good", f"Better than the base: {names}", evidence + tail, "Take the cheapest of them.")
             return
-        evidence += f" Ahead of {better[1].row.title} by {difference(between)}."
+        evidence += f" Ahead of {better[1].row.title} by {difference(apart)}."
     remedy = "It was picked among several by these validation images, which flatters it a little; a fresh seed will tell."
     yield Verdict("good", f"{better[0].row.title} is better than the base", evidence, remedy)
 
