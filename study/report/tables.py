@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -165,19 +164,6 @@ def front(facts: Facts, pages: ledger.Pages) -> Table:
     return Table("front", "Pareto front", columns, facts.front)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Runs that failed for one cause and one reason, but for the numbers in it."""
-
-    cause: str
-    runs: list[Run]
-
-    @property
-    def examples(self) -> str:
-        more = ", …" if len(self.runs) > MOST_REASONS else ""
-        return ", ".join(run.key for run in self.runs[:MOST_REASONS]) + more
-
-
 def failures(facts: Facts) -> Table:
     """Failed runs and impossible combinations by cause and reason, the most frequent first."""
     kinds: dict[tuple[str, str], list[Run]] = {}
@@ -185,15 +171,19 @@ def failures(facts: Facts) -> Table:
         if run.state == "FAIL" or run.cause == "impossible":
             alike = re.sub(r"\d[\d.e+-]*", "#", run.reason or "")  # numbers differ where the cause does not
             kinds.setdefault((run.cause or "unknown", alike), []).append(run)
-    rows = [Failure(cause, runs) for (cause, _), runs in kinds.items()]
+
+    def examples(runs: list[Run]) -> str:
+        return ", ".join([run.key for run in runs[:MOST_REASONS]] + ["…"] * (len(runs) > MOST_REASONS))
+
+    rows = sorted(kinds.items(), key=lambda row: -len(row[1]))
     columns = [
-        Column("cause", "Cause", lambda row: row.cause),
-        Column("runs", "Runs", lambda row: len(row.runs)),
-        Column("reason", "Reason", lambda row: without_password(row.runs[0].reason or formats.NOTHING)),
-        Column("seconds", "Device time", lambda row: sum(run.seconds for run in row.runs), formats.duration),
-        Column("examples", "Trials", lambda row: row.examples),
+        Column("cause", "Cause", lambda row: row[0][0]),
+        Column("runs", "Runs", lambda row: len(row[1])),
+        Column("reason", "Reason", lambda row: without_password(row[1][0].reason or formats.NOTHING)),
+        Column("seconds", "Device time", lambda row: sum(run.seconds for run in row[1]), formats.duration),
+        Column("examples", "Trials", lambda row: examples(row[1])),
     ]
-    return Table("failures", "Failures", columns, sorted(rows, key=lambda row: -len(row.runs)))
+    return Table("failures", "Failures", columns, rows)
 
 
 def fixed(facts: Facts) -> str:
