@@ -82,7 +82,7 @@ def run(root: Path, name: str, *arguments: str) -> History:
 
 def bare(history: History) -> float:
     """Seconds of the same trainings on the same kind of workers, and nothing else."""
-    params, data, fingerprint = history.spec.params, history.lineage["data"], history.spec.fingerprint
+    params, data, fingerprint = history.spec.params, history.lineage.data, history.spec.fingerprint
     waiting = [
         Task(run.key, run.config["model"], run.config["train"], data, fingerprint, None, run.config["train"]["epochs"])
         for run in history.trials

@@ -32,6 +32,7 @@ SMALL = {  # a space of a few parameters, of every kind, so that its figures are
     },
 }
 SHAPE, CLASSES = (1, 28, 28), 10
+REST = {"train_loss": 0.1, "train_accuracy": 0.9, "lr": 0.1, "seconds": 1.0}  # of an epoch that is told by its validation
 COUNTS = {"train": [400] * 10, "validation": [100] * 10, "test": [200] * 10}
 
 
@@ -168,7 +169,7 @@ class Made:
         if waiting := [run for run in self.history.trials if run.state == "PAUSED" and run.waits == "interrupted"]:
             return waiting[0]
         if self.base.study.pruner == "asha":
-            objective = self.base.study.objectives[0]
+            objective = self.history.spec.quality
             if run := halving.promotable(self.history.trials, self.ladder, self.base.study.reduction, objective):
                 return run
         while len(self.history.trials) < wanted:
@@ -232,14 +233,10 @@ class Made:
             self.add("epoch", run=run.key, epoch=epoch(run, number, noise, seconds))
         if until < self.epochs:
             return self.add("paused", run=run.key, epoch=until, why=f"rung {until}")
-        return self._end(run, "COMPLETE", values=self._values(run), kept_epoch=run.best["epoch"] if run.best else 0, latency=0.3)
+        return self._end(run, "COMPLETE", values=self._values(run), kept_epoch=run.best.epoch if run.best else 0, latency=0.3)
 
     def _values(self, run: Run) -> list[float]:
-        best = run.best
-        assert best is not None
-        found = {"accuracy": best["validation_accuracy"], "loss": best["validation_loss"], "parameters": run.parameters}
-        found |= {"multiply_adds": run.multiply_adds, "latency": 0.3}
-        return [float(found[name]) for name in self.base.study.objectives]
+        return [float(0.3 if one.name == "latency" else one.value(run) or 0.0) for one in self.history.spec.objectives]
 
     def _end(self, run: Run, state: str, **content: Any) -> None:
         self.add(
@@ -278,6 +275,10 @@ def epoch(run: Run, number: int, noise: float, seconds: float) -> dict[str, Any]
         "validation_accuracy": validation,
         "lr": float(rate(run.params)),
         "seconds": seconds,
+        "validation_balanced_accuracy": validation,
+        "validation_macro_f1": validation,
+        "validation_calibration_error": 0.1 * (1 - validation),
+        "validation_expected_cost": 1 - validation,
     }
 
 

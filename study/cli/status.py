@@ -12,11 +12,12 @@ from rich.table import Table
 
 from pipeline import tracking
 from pipeline.config import load
-from study.engine.live import WORDS, Clock, architecture, best_line, draw, duration, line, result, sparkline
+from study.engine.live import WORDS, Clock, architecture, best_line, draw, duration, line, sparkline
 from study.state.best import best, front
 from study.state.errors import UsageError
 from study.state.history import History, Run, fold
 from study.state.ledger import STUDIES, held, read
+from study.state.objective import OBJECTIVES
 from study.stores.addresses import STORES, locate_storage, read_stores
 
 
@@ -112,17 +113,16 @@ def rows(history: History) -> Table:
 
 def leaders(history: History, count: int = 10) -> Table:
     """The best trials."""
-    objective = history.spec.study.objectives[0]
-    sign = -1 if objective == "accuracy" else 1
+    first, quality = history.spec.objectives[0], history.spec.quality
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("trial", "validation", "epochs", "curve", "parameters", "lr", "network"):
         table.add_column(column, no_wrap=True, justify="right" if column in ("validation", "epochs", "parameters") else "left")
-    ranked = sorted((run for run in history.trials if run.values), key=lambda run: sign * run.values[0])  # type: ignore[index]
+    ranked = sorted((run for run in history.trials if run.values), key=lambda run: first.cost(run.values[0]))  # type: ignore[index]
     for run in ranked[:count]:
-        curve = sparkline([epoch["validation_accuracy"] for epoch in run.epochs], width=12)
+        curve = sparkline([quality.of(epoch) or 0.0 for epoch in run.epochs], width=12)
         table.add_row(
             run.key,
-            result(run, objective),
+            quality.shown(run),
             str(len(run.epochs)),
             curve,
             f"{run.parameters:,}",
@@ -156,7 +156,7 @@ def show_run(name: str, key: str, root: Path) -> None:
     history = history_of(name, root)
     run = run_of(history, key)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(line(run, history.spec.study.objectives[0]), markup=False)
+    console.print(line(run, history.spec.quality), markup=False)
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for parameter, value in run.params.items():
         table.add_row(parameter, f"{value:.4g}" if isinstance(value, float) else str(value))
@@ -174,17 +174,17 @@ def show_run(name: str, key: str, root: Path) -> None:
 def course(run: Run) -> Table:
     """A row for each epoch."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("epoch", "train loss", "train accuracy", "validation loss", "validation accuracy", "lr", "seconds"):
+    measured = [one for one in OBJECTIVES.values() if one.measured]
+    for column in ("epoch", "train loss", "train accuracy", "lr", "seconds", *(f"validation {one.title}" for one in measured)):
         table.add_column(column, justify="right")
     for epoch in run.epochs:
         table.add_row(
-            f"{epoch['epoch']}" + ("*" if epoch["epoch"] == (run.kept_epoch or 0) else ""),
-            f"{epoch['train_loss']:.4f}",
-            f"{epoch['train_accuracy']:.2%}",
-            f"{epoch['validation_loss']:.4f}",
-            f"{epoch['validation_accuracy']:.2%}",
-            f"{epoch['lr']:.2g}",
-            f"{epoch['seconds']:.1f}",
+            f"{epoch.epoch}" + ("*" if epoch.epoch == (run.kept_epoch or 0) else ""),
+            f"{epoch.train_loss:.4f}",
+            f"{epoch.train_accuracy:.2%}",
+            f"{epoch.lr:.2g}",
+            f"{epoch.seconds:.1f}",
+            *(one.short(one.of(epoch)) for one in measured),
         )
     return table
 

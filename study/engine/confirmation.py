@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.evaluation.statistics import ALPHA, holm, mean_interval, paired_difference, prediction_interval
+from study.state.objective import Objective
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """What the trainings of one finalist came to. Values are those of the objective that decides, accuracy or loss.
+    """What the trainings of one finalist came to. Values are those of the objective that decides.
 
     trial, group, parameters : of the configuration
     seeds, values : by index of the seed; None where the training failed, ``failures`` of them
@@ -72,16 +73,16 @@ def against(item: Finalist, leader: Finalist, resolution: float) -> Finalist:
     return replace(item, difference={"value": part.value, "low": part.low, "high": part.high}, p_value=part.p_value)
 
 
-def shown(told: Mapping[str, Any], objective: str) -> str:
-    """``98.90% ± 0.20 over 5 seeds``; a loss as it is."""
+def shown(told: Mapping[str, Any], objective: Objective) -> str:
+    """``98.90% ± 0.20 over 5 seeds``; what is no share with its name."""
     seeds_ = f"over {told['n']} seeds" if told["n"] > 1 else "of one seed"
     half = None if told["low"] is None else (told["high"] - told["low"]) / 2
-    if objective == "accuracy":
-        return f"{told['mean']:.2%}{'' if half is None else f' ± {100 * half:.2f}'} {seeds_}"
-    return f"loss {told['mean']:.4f}{'' if half is None else f' ± {half:.4f}'} {seeds_}"
+    name = "" if objective.name == "accuracy" else f"{objective.title} "
+    spread = "" if half is None else f" ± {100 * half:.2f}" if objective.share else f" ± {half:.4f}"
+    return f"{name}{objective.short(told['mean'])}{spread} {seeds_}"
 
 
-def summary(winner: Finalist, ties: Sequence[Finalist], judged: Sequence[Finalist], objective: str) -> str:
+def summary(winner: Finalist, ties: Sequence[Finalist], judged: Sequence[Finalist], objective: Objective) -> str:
     """Who won and over whom, in one line; those that could not win, for trainings that failed, are named as such."""
     out = [item for item in judged if excluded(vars(item), winner.failures)]
     able = len(judged) - len(out)

@@ -132,8 +132,8 @@ class Coordinator:
         if self._late():
             return None
         if self.study.pruner == "asha":
-            objective = self.study.objectives[0]
-            if run := halving.promotable(self.history.trials, self.ladder, self.study.reduction, objective):
+            quality = self.history.spec.quality
+            if run := halving.promotable(self.history.trials, self.ladder, self.study.reduction, quality):
                 return run
         while len(self.history.trials) < self.limits.trials and not self.exhausted:
             if run := self._ask():
@@ -188,6 +188,7 @@ class Coordinator:
             until=until,
             latency="latency" in self.study.objectives or run.phase != "search",
             first=run.phase == "planned",
+            costs=self.history.spec.params.evaluate.costs,
         )
         self.journal.record("started", run=run.key, slot=slot.name, epoch=len(run.epochs), until=until)
         self.executor.submit(slot, task)
@@ -307,16 +308,8 @@ class Coordinator:
     # -- ends
 
     def _values(self, run: Run, message: SegmentDone) -> list[float]:
-        best = run.best
-        assert best is not None
-        found = {
-            "accuracy": best["validation_accuracy"],
-            "loss": best["validation_loss"],
-            "parameters": run.parameters,
-            "multiply_adds": run.multiply_adds,
-            "latency": message.latency,
-        }
-        return [float(found[name]) for name in self.study.objectives]
+        run.latency = message.latency
+        return [float(one.value(run)) for one in self.history.spec.objectives]  # type: ignore[arg-type]
 
     def _end(self, run: Run, state: str, **content: Any) -> None:
         self.journal.record("ended", run=run.key, state=state, **content)

@@ -19,6 +19,7 @@ from pipeline.config.parsing import parse
 from study.engine import finalists
 from study.state.history import History, Run
 from study.state.ledger import Event
+from study.state.objective import Objective
 
 BARS = "▁▂▃▄▅▆▇█"
 COLOURS = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red", "RUNNING": "cyan", "PAUSED": "blue"}
@@ -48,13 +49,6 @@ def architecture(run: Run) -> str:
     return ", ".join(f"{kind} {'-'.join(map(str, outs))}" for kind, outs in widths.items() if outs) or "linear"
 
 
-def result(run: Run, objective: str) -> str:
-    """A run's value, or as far as it got."""
-    if run.best is None:
-        return "–"
-    return f"{run.accuracy:.2%}" if objective == "accuracy" else f"{run.best['validation_loss']:.4f}"
-
-
 def best_line(history: History) -> str:
     """The best trial so far with its interval; before any is complete, of those that are on their way."""
     best = history.leading()
@@ -62,20 +56,21 @@ def best_line(history: History) -> str:
         return "no trial has completed an epoch yet"
     from pipeline.evaluation.statistics import Proportion  # scipy takes most of a second, and there is time by now
 
-    images = sum(history.lineage["dataset"]["counts"]["validation"])
+    images = history.lineage.dataset.images["validation"]
     share = Proportion.of(round((best.accuracy or 0.0) * images), images)
-    loss = f", loss {best.best['validation_loss']:.4f}" if history.spec.study.objectives[0] == "loss" and best.best else ""
+    quality = history.spec.quality
+    other = "" if quality.name == "accuracy" else f", {quality.title} {quality.shown(best)}"
     way = "" if best.state == "COMPLETE" else f" after {len(best.epochs)} of {best.config['train']['epochs']} epochs"
     return (
-        f"{share.value:.2%} validation ({share.low:.2%} to {share.high:.2%}){loss}, trial {best.key}{way}, "
+        f"{share.value:.2%} validation ({share.low:.2%} to {share.high:.2%}){other}, trial {best.key}{way}, "
         f"{architecture(best)}, {best.parameters:,} parameters"
     )
 
 
-def line(run: Run, objective: str) -> str:
+def line(run: Run, quality: Objective) -> str:
     """An ended run in one line."""
     name = {"search": "trial ", "final": "finalist ", "planned": ""}[run.phase] + run.key
-    text = f"{name:<16} {WORDS[run.state]:<9} {result(run, objective):>8}  {len(run.epochs):>3} epochs {run.seconds:>7.1f} s  "
+    text = f"{name:<16} {WORDS[run.state]:<9} {quality.shown(run):>8}  {len(run.epochs):>3} epochs {run.seconds:>7.1f} s  "
     text += f"{run.parameters:>9,} parameters  {architecture(run)}"
     return text + (f"  [{run.reason}]" if run.reason and run.cause != "asha" else "")
 
@@ -109,7 +104,7 @@ class Clock:
 
 def _images(history: History) -> int:
     """Training images that all epochs have gone over."""
-    total = sum(history.lineage["dataset"]["counts"]["train"])
+    total = history.lineage.dataset.images["train"]
     return sum(len(run.epochs) * min(run.config["train"].get("epoch_images") or total, total) for run in history.runs.values())
 
 
@@ -118,7 +113,7 @@ class PlainView:
 
     def __init__(self, history: History, slots: list[str]) -> None:
         self.console = Console(highlight=False, soft_wrap=True)
-        self.objective = history.spec.study.objectives[0]
+        self.quality = history.spec.quality
         self.best: str | None = None
         self.problems: list[str] = []
         self.console.print(_title(history, slots))
@@ -135,9 +130,9 @@ class PlainView:
             best = history.best()
             new = run.phase == "search" and best is run and best.key != self.best
             self.best = best.key if best else None
-            self.console.print(line(run, self.objective) + ("  best so far" if new else ""), markup=False)
+            self.console.print(line(run, self.quality) + ("  best so far" if new else ""), markup=False)
         elif event["kind"] == "paused":
-            self.console.print(line(history.runs[event["run"]], self.objective), markup=False)
+            self.console.print(line(history.runs[event["run"]], self.quality), markup=False)
         elif event["kind"] == "lost":
             self.console.print(f"{event['run']}: its worker {event['why']}; it goes on from its checkpoint", markup=False)
         elif event["kind"] == "winner":
@@ -163,7 +158,7 @@ class LiveView:
 
     def __init__(self, history: History, slots: list[str]) -> None:
         self.slots, self.clock = slots, Clock(history)
-        self.objective = history.spec.study.objectives[0]
+        self.quality = history.spec.quality
         self.ended: list[Run] = []
         self.live = Live(console=Console(), auto_refresh=False, transient=False)
         self.drawn = 0.0
@@ -192,14 +187,14 @@ class LiveView:
 
 def draw(history: History, slots: list[str], clock: Clock, ended: list[Run], problems: list[str]) -> Panel:
     """The whole view."""
-    objective = history.spec.study.objectives[0]
+    quality = history.spec.quality
     best = [] if history.planned else [Text.assemble(("best  ", "bold"), best_line(history))]
     parts: list[Any] = [_progress(history), *best, Text("")]
-    parts += [_running(history, objective)]
+    parts += [_running(history, quality)]
     if ended:
         parts += [
             Text(""),
-            *(Text(line(run, objective), style=COLOURS[run.state], overflow="ellipsis", no_wrap=True) for run in ended),
+            *(Text(line(run, quality), style=COLOURS[run.state], overflow="ellipsis", no_wrap=True) for run in ended),
         ]
     parts += [Text(""), _speed(history, slots, clock)]
     parts += [Text(problem, style="bold red") for problem in problems]
@@ -237,16 +232,16 @@ def _progress(history: History) -> Table:
     return row
 
 
-def _running(history: History, objective: str) -> Table:
+def _running(history: History, quality: Objective) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("slot", "trial", "epoch", "validation", "curve", "learning rate", "network"):
         table.add_column(name, no_wrap=True)
     for run in history.runs.values():
         if run.state == "RUNNING" and run.segments:
-            curve = [epoch["validation_accuracy"] for epoch in run.epochs]
+            curve = [quality.of(epoch) or 0.0 for epoch in run.epochs]
             epochs = f"{len(run.epochs)}/{run.config['train']['epochs']}"
             lr = f"{run.config['train']['lr']:.2g}"
-            table.add_row(run.segments[-1].slot, run.key, epochs, result(run, objective), sparkline(curve), lr, architecture(run))
+            table.add_row(run.segments[-1].slot, run.key, epochs, quality.shown(run), sparkline(curve), lr, architecture(run))
     return table
 
 

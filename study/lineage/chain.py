@@ -19,6 +19,7 @@ from study.lineage.promote import STAY
 from study.state.errors import UsageError
 from study.state.history import History, Run, fold
 from study.state.ledger import NAME, STUDIES, read
+from study.state.records import Lineage
 
 REPORTS = Path("reports/studies")
 IDS = "mlflow.json"  # in a study's folder: which run of MLflow is whose
@@ -88,7 +89,7 @@ def of_study(name: str, key: str | None, root: Path) -> Trace:
         Step("trial", f"{run.key}, {run.state}", _standing(run, history)),
         _study(history, told),
         Step("configuration", _config_hash(run, history), f"without its seed {run.group}; proposed by {run.origin}"),
-        Step("seed", str(run.seed), f"split seed {lineage['dataset'].get('split_seed', NOTHING)}"),
+        Step("seed", str(run.seed), f"split seed {lineage.dataset.split_seed}"),
         _commit(lineage),
         _data(run.fingerprint or history.spec.fingerprint, history.spec.params.data.name, root),
         _model(folder, root),
@@ -110,7 +111,7 @@ def of_current(root: Path) -> Trace:
         Step("study", ", ".join(dict.fromkeys(trial.partition("/")[0] for trial in trials)) or NOTHING),
         Step("configuration", told["config_hash"]),
         Step("seed", str(told["seed"]), f"split seed {told['params']['data']['seed']}"),
-        _commit(told),
+        _commit(Lineage.of(told)),
         _data(told["data_fingerprint"], told["params"]["data"]["name"], root),
         _model(root / artifacts.MODEL, root),
     )
@@ -150,10 +151,9 @@ def _standing(run: Run, history: History) -> str:
     return "; ".join(text for text in (part, won, value, tested, run.reason or "") if text)
 
 
-def _commit(told: Mapping[str, Any]) -> Step:
-    if not told.get("git_commit"):
-        return Step("commit", NOTHING, "not in a git repository")
-    return Step("commit", told["git_commit"], "with changes that were not committed" if told["git_dirty"] else "")
+def _commit(source: Lineage) -> Step:
+    commit = source.git_commit
+    return Step("commit", commit, source.dirty) if commit else Step("commit", NOTHING, "not in a git repository")
 
 
 def _data(fingerprint: str, name: str, root: Path) -> Step:

@@ -80,7 +80,7 @@ def test_range(told: Mapping[str, Any]) -> dict[str, Any]:
 def lede(findings: Findings, run: Run | None, shown: Range | None) -> str:
     """What was searched, how long, and what came of it, in a few sentences."""
     facts, told = findings.facts, findings.facts.history
-    dataset, study = told.lineage["dataset"]["name"], told.spec.study
+    dataset, study = told.lineage.dataset.name, told.spec.study
     sentences = []
     if run is not None and shown is not None:
         digits = formats.digits_for(facts.images)

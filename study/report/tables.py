@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.config import to_tree
+from pipeline.epochs import MEASURES
 from pipeline.lineage import without_password
 from pipeline.report import formats
 from pipeline.report.provenance import Origin, yaml_text
@@ -15,6 +16,7 @@ from study.engine.live import architecture
 from study.report.facts import TOP, WORDS, Facts, Group, respect
 from study.report.findings import Findings
 from study.state.history import Run
+from study.state.objective import OBJECTIVES
 from study.state.spec import flat
 
 Pages = Callable[[Run], str | None]
@@ -29,7 +31,6 @@ def leaders(facts: Facts, pages: Pages) -> list[Row]:
 
 def _leader(rank: int, group: Group, facts: Facts, pages: Pages) -> Row:
     run, accuracy = group.first, group.accuracy
-    losses = [float(item.best["validation_loss"]) for item in group.runs if item.best]
     told = facts.history.winner
     return {
         "rank": rank,
@@ -40,7 +41,7 @@ def _leader(rank: int, group: Group, facts: Facts, pages: Pages) -> Row:
         "high": accuracy.high,
         "interval": accuracy.kind,
         "seeds": len(group.runs),
-        "loss": sum(losses) / len(losses),
+        **{name: _mean([OBJECTIVES[name].value(item) for item in group.runs]) for name in MEASURES if name != "accuracy"},
         "epochs": len(run.epochs),
         "of_epochs": int(run.config["train"]["epochs"]),
         "parameters": run.parameters,
@@ -49,6 +50,11 @@ def _leader(rank: int, group: Group, facts: Facts, pages: Pages) -> Row:
         "network": architecture(run),
         "settings": {name: _setting(value) for name, value in run.params.items()},
     }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _setting(value: Any) -> str:
@@ -96,7 +102,7 @@ def finalists(facts: Facts, pages: Pages) -> list[Row]:
 
 def _within(facts: Facts, value: float) -> float:
     """A bound of an accuracy as far as there are accuracies."""
-    return min(max(value, 0.0), 1.0) if facts.quality.name == "accuracy" else value
+    return min(max(value, 0.0), 1.0) if facts.quality.share else value
 
 
 def front(facts: Facts, pages: Pages) -> list[Row]:
@@ -171,23 +177,22 @@ def space_text(facts: Facts) -> str:
 def lineage(facts: Facts) -> list[Origin]:
     """What the study was made from."""
     told, spec = facts.history.lineage, facts.history.spec
-    dataset = told["dataset"]
-    dirty = "with changes that were not committed" if told["git_dirty"] else ""
+    dataset = told.dataset
     hosts = sorted({event["host"] for event in facts.history.sessions if event["kind"] == "opened"})
     return [
         Origin("Study", spec.name, code=True),
-        Origin("Data", dataset["name"], note=f"{sum(dataset['counts']['train']):,} training, {facts.images:,} validation images"),
+        Origin("Data", dataset.name, note=f"{dataset.images['train']:,} training, {facts.images:,} validation images"),
         Origin("Data fingerprint", spec.fingerprint, code=True),
-        Origin("Git commit", told["git_commit"] or "not in a git repository", code=True, note=dirty),
+        Origin("Git commit", told.git_commit or "not in a git repository", code=True, note=told.dirty),
         Origin(
             "Seeds",
-            f"study {spec.study.seed}, split {dataset['split_seed']}",
+            f"study {spec.study.seed}, split {dataset.split_seed}",
             note="those of the trainings follow from the study's",
         ),
         Origin("Sampler, pruner", f"{spec.study.sampler}, {spec.study.pruner}"),
-        Origin("Environment", ", ".join(f"{name} {version}" for name, version in told["environment"].items())),
+        Origin("Environment", ", ".join(f"{name} {version}" for name, version in told.environment.items())),
         Origin("Machines", ", ".join(hosts) or formats.NOTHING),
-        Origin("Begun with", without_password(told.get("command", "")) or formats.NOTHING, code=True),
+        Origin("Begun with", without_password(told.command) or formats.NOTHING, code=True),
     ]
 
 
@@ -199,9 +204,9 @@ def commands(facts: Facts) -> str:
     ]
     if facts.complete:
         lines.append(f"study promote {spec.name}  # writes the best configuration into params.yaml")
-    if told["git_commit"]:
-        lines.append(f"git checkout {told['git_commit']}")
-    command = without_password(told.get("command", ""))
+    if told.git_commit:
+        lines.append(f"git checkout {told.git_commit}")
+    command = without_password(told.command)
     if command:
         lines.append(f"{command} --new  # the same search once more")
     return "\n".join(lines)

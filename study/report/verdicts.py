@@ -113,7 +113,7 @@ def _differences(facts: Facts) -> str:
         return ""
     shown = won[0] if won else min(apart, key=lambda item: abs(item["difference"]["value"]))
     value, low, high = (points(shown["difference"][key], facts).removesuffix(" points") for key in ("value", "low", "high"))
-    unit = " points" if facts.quality.name == "accuracy" else ""
+    unit = " points" if facts.quality.share else ""
     what = "The winner's distance to" if won else f"Nearest is trial {shown['trial']} to"
     return (
         f"{what} the leader, trial {told['leader']}: {value}{unit} ({low} to {high}, paired over {shown['n']} seeds,"
@@ -123,7 +123,7 @@ def _differences(facts: Facts) -> str:
 
 def points(value: float, facts: Facts) -> str:
     """A difference of two values: in percentage points, or as a loss."""
-    return (f"{100 * value:+.2f} points" if facts.quality.name == "accuracy" else f"{value:+.4f}").replace("-", "\u2212")
+    return facts.quality.difference(value)
 
 
 def signed(share: float) -> str:
@@ -146,8 +146,8 @@ def optimism(findings: Findings) -> Verdict | None:
         return None
     top = max(known, key=lambda item: sign * item["search_value"])
     edge = top["high"] if sign > 0 else top["low"]
-    low, high = top["low"], top["high"] if sign < 0 else min(top["high"], 1.0)
-    step = 1 / facts.images if sign > 0 else 0.0
+    low, high = top["low"], min(top["high"], 1.0) if facts.quality.share else top["high"]
+    step = facts.quality.resolution(facts.images)
     evidence = (
         f"The search's best value was {facts.quality.text(top['search_value'], facts.images)} (trial {top['trial']}); over "
         f"{top['n']} fresh seeds the same configuration has {facts.quality.text(top['mean'], facts.images)} on average "
@@ -196,7 +196,7 @@ def noise(findings: Findings) -> Verdict | None:
     facts = findings.facts
     families: dict[str, list[float]] = {}
     for run in (*facts.complete, *facts.history.finals):
-        if run.state == "COMPLETE" and (value := facts.quality.of(run)) is not None:
+        if run.state == "COMPLETE" and (value := facts.quality.value(run)) is not None:
             families.setdefault(f"{run.phase} {run.group}", []).append(value)
     repeated = [np.array(values) for values in families.values() if len(values) > 1]
     groups = [group for group in facts.groups if group.complete]
@@ -223,15 +223,15 @@ def over_fitted(findings: Findings) -> Verdict | None:
     the difference leaves out 0). Dropout and augmentation lower the training accuracy, so a gap in spite of them is real.
     """
     facts = findings.facts
-    best = sorted(facts.complete, key=lambda run: -facts.quality.sign * (facts.quality.of(run) or 0.0))[:TOP]
+    best = sorted(facts.complete, key=lambda run: facts.quality.cost(facts.quality.value(run)))[:TOP]
     kept = [run.best for run in best if run.best]
     if not kept:
         return None
-    median = float(np.median([epoch["train_accuracy"] - epoch["validation_accuracy"] for epoch in kept]))
-    n = sum(facts.history.lineage["dataset"]["counts"]["train"])
+    median = float(np.median([epoch.train_accuracy - epoch.validation_accuracy for epoch in kept]))
+    n = facts.history.lineage.dataset.images["train"]
     n = min(best[0].config["train"].get("epoch_images") or n, n)
-    train = Proportion.of(round(kept[0]["train_accuracy"] * n), n)
-    gap = difference(train, facts.proportion(kept[0]["validation_accuracy"]))
+    train = Proportion.of(round(kept[0].train_accuracy * n), n)
+    gap = difference(train, facts.proportion(kept[0].validation_accuracy))
     if median <= GAP or gap.low <= 0:
         return None
     evidence = (

@@ -24,6 +24,7 @@ from study.report.findings import Findings
 from study.space.space import Space
 from study.state.history import History
 from study.state.ledger import STUDIES
+from study.state.objective import OBJECTIVES
 from study.stores.addresses import pages
 
 PAGE = "index.html"
@@ -140,6 +141,7 @@ def build(history: History, *, space: Space, pages: tables.Pages, now: int) -> R
         "space": tables.space_text(facts),
         "fixed": tables.fixed(facts),
         "quality": facts.quality,
+        "objectives": OBJECTIVES,
         "short_name": short_name,
         "plain": lambda value: formats.percent(value, formats.digits_for(facts.images)).removesuffix(f"{formats.NARROW}%"),
         "quality_text": partial(formats.percent, digits=formats.digits_for(facts.images)),

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from pipeline import epochs
 from pipeline.config import parse
 from study.state.ledger import Event
+from study.state.records import Epoch, Lineage, parsed
 from study.state.spec import Spec
 
 State = Literal["RUNNING", "PAUSED", "COMPLETE", "PRUNED", "FAIL"]
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
-Epoch = dict[str, Any]  # the fields of pipeline.training.loop.Epoch
 
 
 @dataclass(frozen=True)
@@ -82,21 +83,25 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        return float(sum(epoch["seconds"] for epoch in self.epochs))
+        return float(sum(epoch.seconds for epoch in self.epochs))
+
+    def course(self, upto: int | None = None) -> list[Epoch]:
+        """Return for each epoch the one whose weights were kept after it."""
+        return list(epochs.kept(self.epochs[:upto], self.config["train"]["keep"]))
+
+    def kept(self, upto: int | None = None) -> Epoch | None:
+        """Return the epoch whose weights were kept after so many; None before the first."""
+        return next(reversed(self.course(upto)), None)
 
     @property
     def best(self) -> Epoch | None:
-        """The epoch whose weights are kept as things stand: of the lowest validation loss, or the last."""
-        if not self.epochs:
-            return None
-        if self.config["train"]["keep"] == "last":
-            return self.epochs[-1]
-        return min(self.epochs, key=lambda epoch: (epoch["validation_loss"], epoch["epoch"]))
+        """The epoch whose weights are kept as things stand."""
+        return self.kept()
 
     @property
     def accuracy(self) -> float | None:
         """Validation accuracy of the kept weights as things stand."""
-        return None if self.best is None else float(self.best["validation_accuracy"])
+        return None if self.best is None else self.best.validation_accuracy
 
 
 @dataclass
@@ -104,7 +109,7 @@ class History:
     """A whole study as its ledger tells it."""
 
     spec: Spec
-    lineage: dict[str, Any]
+    lineage: Lineage
     created: int
     runs: dict[str, Run] = field(default_factory=dict)
     sessions: list[Event] = field(default_factory=list)  # opened and closed
@@ -151,12 +156,14 @@ class History:
     def best(self) -> Run | None:
         """The trial with the best first objective; of equals the smaller network, then the earlier."""
         ended = [run for run in self.trials if run.state == "COMPLETE" and run.values]
-        sign = -1 if self.spec.study.objectives[0] == "accuracy" else 1
-        return min(ended, key=lambda run: (sign * run.values[0], run.parameters, run.trial), default=None)  # type: ignore[index]
+        cost = self.spec.objectives[0].cost
+        return min(ended, key=lambda run: (cost(run.values[0]), run.parameters, run.trial), default=None)  # type: ignore[index]
 
     def leading(self) -> Run | None:
-        """The best trial; before any is complete, the most accurate of those on their way, or paused at a rung."""
-        return self.best() or max((run for run in self.trials if run.epochs), key=lambda run: run.accuracy or 0.0, default=None)
+        """The best trial; before any is complete, the best of those on their way, or paused at a rung."""
+        quality = self.spec.quality
+        begun = (run for run in self.trials if run.epochs)
+        return self.best() or min(begun, key=lambda run: quality.cost(quality.value(run)), default=None)
 
     def apply(self, event: Event) -> None:
         """Take in one event. Events that were written twice, around a kill, change nothing the second time."""
@@ -186,7 +193,7 @@ class History:
         run = self.runs[event["run"]]
         number = event["epoch"]["epoch"]
         if number == len(run.epochs) + 1:  # one that was trained again, after a kill, has the same numbers
-            run.epochs.append(event["epoch"] | {"time": event["time"]})
+            run.epochs.append(parsed(Epoch, event["epoch"], time=event["time"]))
 
     def _on_paused(self, event: Event) -> None:
         run = self.runs[event["run"]]
@@ -233,7 +240,7 @@ def fold(events: Iterable[Event]) -> History | None:
     history = None
     for event in events:
         if event["kind"] == "created":
-            history = history or History(Spec.of(event["spec"]), event["lineage"], event["time"])
+            history = history or History(Spec.of(event["spec"]), Lineage.of(event["lineage"]), event["time"])
         elif history is not None:
             history.apply(event)
     return history

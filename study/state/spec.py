@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import Params, Study, parse, to_tree
+from study.state.objective import OBJECTIVES, Objective
 
 MAY_CHANGE = (  # in section study: these say how far and on what it runs, not what it searches
     "space",
@@ -40,6 +41,15 @@ class Spec:
     @property
     def study(self) -> Study:
         return self.params.study
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        return tuple(OBJECTIVES[name] for name in self.study.objectives)
+
+    @property
+    def quality(self) -> Objective:
+        """The first objective that is measured on the validation images: it decides between finalists."""
+        return next(one for one in self.objectives if one.measured)
 
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Spec:
@@ -77,6 +87,7 @@ def differences(old: Spec, new: Spec, searched: frozenset[str]) -> list[str]:
         kept = {name: tree[name] for name in ("data", "model", "train")}
         kept["study"] = {key: value for key, value in tree["study"].items() if key not in MAY_CHANGE}
         kept["data"].pop("mirror")
+        kept["evaluate"] = {"costs": tree["evaluate"]["costs"]}
         kept["space"] = spec.tree
         kept["fingerprint of the images"] = spec.fingerprint
         inside = tuple(searched)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any, Literal, NamedTuple
 
 from pipeline.config import SHAPES_TRAINING, to_tree
+from pipeline.epochs import MEASURES
 from pipeline.lineage import digest, without_password
 from pipeline.tracking import Dataset, epoch_metrics, flatten
-from study.state.history import ENDED, Epoch, History, Run
+from study.state.history import ENDED, History, Run
 from study.state.ledger import Event
+from study.state.objective import OBJECTIVES
+from study.state.records import Epoch
 from study.state.spec import MAY_CHANGE
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
@@ -64,8 +67,8 @@ def study_tags(history: History) -> dict[str, str]:
         "pruner": spec.study.pruner,
         "objectives": ", ".join(spec.study.objectives),
         "data_fingerprint": spec.fingerprint,
-        "git_commit": lineage.get("git_commit"),
-        "git_dirty": lineage.get("git_dirty"),
+        "git_commit": lineage.git_commit,
+        "git_dirty": lineage.git_dirty,
         **{f"study.{key}": study[f"study.{key}"] for key in MAY_CHANGE if f"study.{key}" in study},
     }
     return {name: text(value) for name, value in told.items() if value is not None} | _source(history, "study")
@@ -80,13 +83,12 @@ def study_params(history: History) -> dict[str, str]:
 
 def study_inputs(history: History) -> list[Dataset]:
     """Train and validation; a search sees no other images."""
-    info, folder = history.lineage.get("dataset"), history.lineage.get("data", "")
-    if not info:
+    info, folder = history.lineage.dataset, history.lineage.data
+    if not info.counts:
         return []
 
     def split(name: str, context: Literal["training", "validation"]) -> Dataset:
-        shape = (sum(info["counts"][name]), *info["shape"])
-        return Dataset(info["name"], context, info["fingerprint"], folder, shape, len(info["classes"]))
+        return Dataset(info.name, context, info.fingerprint, folder, (info.images[name], *info.shape), len(info.classes))
 
     return [split("train", "training"), split("validation", "validation")]
 
@@ -180,7 +182,7 @@ def run_tags(history: History, run: Run) -> dict[str, str]:
         "multiply_adds": run.multiply_adds,
         "config_hash": digest({"data": _data(history), **run.config}),
         "data_fingerprint": run.fingerprint or history.spec.fingerprint,
-        "git_commit": history.lineage.get("git_commit"),
+        "git_commit": history.lineage.git_commit,
     }
     return {name: text(value) for name, value in told.items() if value is not None} | _source(history, run.phase)
 
@@ -200,18 +202,20 @@ def run_params(run: Run) -> dict[str, str]:
 def curve(run: Run, after: int = 0) -> list[Point]:
     """The points of all epochs after the first ``after``."""
     return [
-        Point(name, number(value), epoch["time"], epoch["epoch"])
+        Point(name, number(value), epoch.time, epoch.epoch)
         for epoch in run.epochs[after:]
-        for name, value in epoch_metrics({key: epoch[key] for key in epoch if key not in ("epoch", "time")}).items()
+        for name, value in epoch_metrics(_measured(epoch)).items()
     ]
+
+
+def _measured(epoch: Epoch) -> dict[str, float]:
+    return {name: value for name, value in asdict(epoch).items() if name not in ("epoch", "time") and value is not None}
 
 
 def results(run: Run) -> list[Point]:
     """What a training that ended came to."""
     told: dict[str, float | None] = {"seconds": run.seconds, "epochs": len(run.epochs), "latency_ms": run.latency}
-    if run.best is not None:
-        told["best/validation_accuracy"] = run.best["validation_accuracy"]
-        told["best/validation_loss"] = run.best["validation_loss"]
+    told |= {f"best/validation_{name}": OBJECTIVES[name].value(run) for name in MEASURES}
     return [Point(name, number(value), run.ended or 0) for name, value in told.items() if value is not None]
 
 
@@ -251,23 +255,13 @@ def reported(history: History, run: Run) -> dict[int, float]:
     """
     if len(history.spec.study.objectives) > 1:
         return {}
-    name = f"validation_{history.spec.study.objectives[0]}"
     stride = math.ceil(run.config["train"]["epochs"] / REPORTED)
     stops = {segment.last for segment in run.segments} | ({len(run.epochs)} if run.state in ENDED else set())
     return {
-        epoch["epoch"]: number(kept[name])
-        for epoch, kept in _as_it_stood(run)
-        if epoch["epoch"] % stride == 0 or epoch["epoch"] in stops
+        reached: number(value)
+        for reached, kept in enumerate(run.course(), 1)
+        if (reached % stride == 0 or reached in stops) and (value := history.spec.quality.of(kept)) is not None
     }
-
-
-def _as_it_stood(run: Run) -> Iterable[tuple[Epoch, Epoch]]:
-    """Each epoch with the one whose weights were kept then."""
-    best: Epoch | None = None
-    for epoch in run.epochs:
-        if best is None or run.config["train"]["keep"] == "last" or epoch["validation_loss"] < best["validation_loss"]:
-            best = epoch
-        yield epoch, best
 
 
 def number(value: float) -> float:
@@ -286,6 +280,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _source(history: History, entry: str) -> dict[str, str]:
-    commit = history.lineage.get("git_commit")
+    commit = history.lineage.git_commit
     git = {"mlflow.source.git.commit": commit} if commit else {}
     return {"mlflow.source.name": f"study run ({entry})", "mlflow.source.type": "LOCAL", **git}

@@ -131,7 +131,7 @@ class ToMlflow:
 
     def _log_model(self, history: History, run: Run) -> None:
         """Once: what cannot be exported now never can."""
-        data, folder = Path(history.lineage.get("data", "")), self._folder / "runs" / run.key
+        data, folder = Path(history.lineage.data), self._folder / "runs" / run.key
         try:
             if (data / "dataset.json").exists() and all((folder / name).exists() for name in WEIGHTS):
                 example = SearchData.read(data).validation.images[:EXAMPLES]

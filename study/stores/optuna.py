@@ -9,6 +9,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from study.state.history import ENDED, History, Run
 from study.state.ledger import Event
+from study.state.objective import OBJECTIVES
 from study.stores.follower import Chore, line
 from study.stores.mapping import identity, number, reported
 from study.stores.optuna_database import ASKED, EPOCHS, KEPT, OVER, PAUSED, another, connect, foreign, may_pass, stranger
@@ -61,7 +63,7 @@ class ToOptuna:
     def _open(self, created: Event, ledger: Path) -> int:
         spec, name = created["spec"], self._name
         objectives = spec["params"]["study"]["objectives"]
-        directions = [StudyDirection.MAXIMIZE if name == "accuracy" else StudyDirection.MINIMIZE for name in objectives]
+        directions = [StudyDirection.MAXIMIZE if OBJECTIVES[one].more else StudyDirection.MINIMIZE for one in objectives]
         study: int
         try:
             study = self.storage.create_new_study(directions, name)
@@ -234,8 +236,8 @@ def _kept(run: Run) -> dict[str, Any]:
     """What another machine needs to go on: the epochs, where the trial pauses or has ended."""
     if run.state == "RUNNING":
         return {}
-    names = list(run.epochs[0]) if run.epochs else []
-    epochs = {name: [epoch[name] for epoch in run.epochs] for name in names}
+    rows = [asdict(epoch) for epoch in run.epochs]
+    epochs = {name: [row[name] for row in rows] for name, value in (rows[0].items() if rows else ()) if value is not None}
     told: dict[str, Any] = {} if len(json.dumps(epochs)) > LONGEST else {EPOCHS: epochs}
     if run.state == "PAUSED":
         return told | {PAUSED: {"epoch": len(run.epochs), "why": run.waits}}

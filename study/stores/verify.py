@@ -91,7 +91,7 @@ def _pairs(run: Run, found: Any, curve: Sequence[tuple[int, float]], running: bo
         "parameters": (params, {name: value for name, value in found.data.params.items() if name in params}),
         "tags": (tags, {name: found.data.tags.get(name) for name in tags}),
         "epochs": (
-            [(epoch["epoch"], mapping.number(epoch["validation_accuracy"])) for epoch in run.epochs],
+            [(epoch.epoch, mapping.number(epoch.validation_accuracy)) for epoch in run.epochs],
             [(step, value) for step, value in curve],
         ),
         "results": (results, {name: found.data.metrics.get(name) for name in results}),

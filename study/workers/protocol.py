@@ -25,6 +25,7 @@ class Task:
     save_every : seconds from one Checkpoint message to the next
     latency : whether to measure the time for one image when the training ends
     first : whether to give the weights after epoch 1, too, when the training ends
+    costs : ``evaluate.costs``
     """
 
     run: str
@@ -37,12 +38,13 @@ class Task:
     save_every: float = 30.0
     latency: bool = False
     first: bool = False
+    costs: Sequence[Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
 class EpochDone:
     run: str
-    epoch: dict[str, Any]  # the fields of pipeline.training.loop.Epoch
+    epoch: dict[str, Any]  # the fields of pipeline.epochs.Epoch
 
 
 @dataclass(frozen=True)

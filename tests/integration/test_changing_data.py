@@ -88,7 +88,7 @@ def test_images_that_come_go_and_change_while_a_study_runs_change_nothing_in_it(
 def test_damaged_images_stop_a_running_study_with_one_line_and_once_restored_it_goes_on(disturbed) -> None:
     process = disturbed.start()
     disturbed.await_events("epoch", 2)
-    search = Path(disturbed.history.lineage["data"])
+    search = Path(disturbed.history.lineage.data)
     sound = (search / "train_images.npy").read_bytes()
     (search / "train_images.npy").unlink()  # workers that have it open keep it as it was
     (search / "train_images.npy").write_bytes(sound[:-1] + bytes([sound[-1] ^ 4]))

@@ -77,7 +77,7 @@ def lede(results: Results, cost: Cost) -> str:
     each = f"on {results.seeds} seeds, the same for every row" if results.seeds > 1 else "on one seed"
     sentences = [formats.sentence(ablation.description)] if ablation.description else []
     sentences.append(
-        f"{factors} changed one at a time around {ablation.origin} on {history.lineage['dataset']['name']}"
+        f"{factors} changed one at a time around {ablation.origin} on {history.lineage.dataset.name}"
         + (", and two of them crossed" if ablation.grid else "")
         + f"; {formats.plural(len(results.rows), 'row')}, each trained {each}."
     )

@@ -149,24 +149,23 @@ def configuration(results: Results) -> str:
 def lineage(results: Results) -> list[Origin]:
     """What the ablation was made from."""
     history, ablation = results.facts.history, results.ablation
-    told, dataset = history.lineage, history.lineage["dataset"]
-    dirty = "with changes that were not committed" if told["git_dirty"] else ""
+    told, dataset = history.lineage, history.lineage.dataset
     hosts = sorted({event["host"] for event in history.sessions if event["kind"] == "opened"})
-    counts = {name: sum(dataset["counts"][name]) for name in ("train", "validation")}
+    counts = dataset.images
     others = {run.fingerprint for run in history.planned if run.fingerprint} - {history.spec.fingerprint}
     first = ablation.base.train.seed
     return [
         Origin("Study", history.spec.name, code=True),
         Origin("Ablation", ablation.file, code=True),
         Origin("Base", ablation.origin),
-        Origin("Data", dataset["name"], note=f"{counts['train']:,} training, {counts['validation']:,} validation images"),
+        Origin("Data", dataset.name, note=f"{counts['train']:,} training, {counts['validation']:,} validation images"),
         Origin("Data fingerprint", history.spec.fingerprint, code=True),
         *(Origin("Data of other rows", text, code=True) for text in sorted(others)),
-        Origin("Git commit", told["git_commit"] or "not in a git repository", code=True, note=dirty),
-        Origin("Seeds", f"training {_range(first, results.seeds)}, split {dataset['split_seed']}", note="the same for every row"),
-        Origin("Environment", ", ".join(f"{name} {version}" for name, version in told["environment"].items())),
+        Origin("Git commit", told.git_commit or "not in a git repository", code=True, note=told.dirty),
+        Origin("Seeds", f"training {_range(first, results.seeds)}, split {dataset.split_seed}", note="the same for every row"),
+        Origin("Environment", ", ".join(f"{name} {version}" for name, version in told.environment.items())),
         Origin("Machines", ", ".join(hosts) or formats.NOTHING),
-        Origin("Begun with", without_password(told.get("command", "")) or formats.NOTHING, code=True),
+        Origin("Begun with", without_password(told.command) or formats.NOTHING, code=True),
     ]
 
 
@@ -177,8 +176,8 @@ def _range(first: int, count: int) -> str:
 def commands(results: Results) -> str:
     """What goes on with the ablation, and would run it again."""
     told = results.facts.history.lineage
-    lines = [f"git checkout {told['git_commit']}"] if told["git_commit"] else []
-    command = without_password(told.get("command", "")) or f"study ablate {results.ablation.file}"
+    lines = [f"git checkout {told.git_commit}"] if told.git_commit else []
+    command = without_password(told.command) or f"study ablate {results.ablation.file}"
     return "\n".join([*lines, f"{command}  # trains what is missing, and writes this page"])
 
 

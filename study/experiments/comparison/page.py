@@ -111,8 +111,8 @@ def _side(comparison: Comparison, number: int) -> dict[str, Any]:
         "seconds": sum(seconds) / len(seconds),
         "per_epoch": sum(seconds) / sum(epochs),
         "devices": ", ".join(dict.fromkeys(training.device for training in side.trainings)),
-        "commit": side.source.get("git_commit"),
-        "dirty": side.source.get("git_dirty"),
+        "commit": side.source.git_commit,
+        "dirty": side.source.git_dirty,
     }
 
 

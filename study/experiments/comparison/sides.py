@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Data
-from study.state.history import Epoch
+from pipeline.data.dataset import DatasetInfo
+from pipeline.epochs import Epoch
+from study.state.records import Dataset, Lineage
 
 WEIGHTS = "weights.safetensors"
 
@@ -44,7 +46,7 @@ class Training:
     @property
     def seconds(self) -> float:
         """Of device time, validation included."""
-        return float(sum(epoch["seconds"] for epoch in self.epochs))
+        return float(sum(epoch.seconds for epoch in self.epochs))
 
     @cached_property
     def bytes(self) -> int:
@@ -70,9 +72,8 @@ class Images:
     folder: Path
 
     @classmethod
-    def of(cls, info: Mapping[str, Any], section: Data, folder: Path) -> Images:
-        """info : the fields of :class:`pipeline.data.dataset.DatasetInfo`"""
-        return cls(info["name"], tuple(info["classes"]), info["fingerprint"], sum(info["counts"]["validation"]), section, folder)
+    def of(cls, info: Dataset | DatasetInfo, fingerprint: str, section: Data, folder: Path) -> Images:
+        return cls(info.name, tuple(info.classes), fingerprint, sum(info.counts["validation"]), section, folder)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Side:
     images : that all of them were trained and validated on
     lost : keys of further trainings of it that have not ended well, or have no weights
     searched : whether its accuracies are those of a search, which chose among many by them
-    source : what it was made by: ``git_commit``, ``git_dirty``
+    source : what it was made by
     """
 
     label: str
@@ -94,7 +95,7 @@ class Side:
     images: Images
     lost: tuple[str, ...] = ()
     searched: bool = False
-    source: Mapping[str, Any] = field(default_factory=dict)
+    source: Lineage = field(default_factory=Lineage)
 
     @property
     def first(self) -> Training:

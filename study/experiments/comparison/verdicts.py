@@ -129,9 +129,9 @@ def _flattered(comparison: Comparison) -> Iterator[Verdict]:
 
 
 def _other_code(comparison: Comparison) -> Iterator[Verdict]:
-    commits = {side.source.get("git_commit") for side in comparison.sides}
+    commits = {side.source.git_commit for side in comparison.sides}
     if len(commits) > 1:
-        told = ", ".join(f"{side.label} {(side.source.get('git_commit') or 'unknown')[:8]}" for side in comparison.sides)
+        told = ", ".join(f"{side.label} {(side.source.git_commit or 'unknown')[:8]}" for side in comparison.sides)
         yield Verdict("info", "They were trained by different commits", f"{told}.")
 
 

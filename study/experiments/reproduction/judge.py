@@ -108,8 +108,7 @@ def judge(recipe: Recipe, history: History | None) -> RecipeResult:
     runs: dict[str, list[Run]] = {}
     for run in sorted(history.planned if history else [], key=lambda run: run.replicate):
         runs.setdefault(run.origin, []).append(run)
-    counts = history.lineage["dataset"]["counts"] if history else {}
-    images = {split: sum(counts[split]) for split in counts}
+    images = history.lineage.dataset.images if history else {}
     return RecipeResult(recipe, history, tuple(_row(row, tuple(runs.get(row.name, ())), images) for row in recipe.rows))
 
 

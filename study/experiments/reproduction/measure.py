@@ -50,7 +50,7 @@ def value(run: Run, name: str) -> float | None:
     elif name == "epochs_run":
         found = len(run.epochs)
     else:
-        found = run.epochs[0 if name.startswith("first_") else -1].get(name.removeprefix("first_"))
+        found = getattr(run.epochs[0 if name.startswith("first_") else -1], name.removeprefix("first_"), None)
     return None if found is None else float(found)
 
 

@@ -11,8 +11,7 @@ from pipeline.evaluation.drawing import ACCENT, INK, TRAIN, VALIDATION, Drawing,
 from study.report.facts import Facts, respect
 from study.report.figures.style import FAINT, MANY, STRETCHED, grid, log_ticks, quality_axis
 from study.report.findings import Findings
-
-NAMES = {"multiply_adds": "multiply-adds", "latency": "latency, ms", "accuracy": "validation accuracy", "loss": "validation loss"}
+from study.state.objective import OBJECTIVES
 
 
 @styled
@@ -29,7 +28,7 @@ def finalists(findings: Findings) -> Drawing | None:
         values = [value for value in item["values"] if value is not None]
         colour = ACCENT if item["trial"] == told["trial"] else VALIDATION if item["ties"] else FAINT
         if item["low"] is not None:
-            ends = np.clip([item["low"], item["high"]], 0, 1 if facts.quality.name == "accuracy" else None)
+            ends = np.clip([item["low"], item["high"]], 0, 1 if facts.quality.share else None)
             panel.plot(ends, [row, row], color=colour, linewidth=5, alpha=0.35, solid_capstyle="butt")
             drawn += ends.tolist()
         panel.plot(values, np.full(len(values), row), "|", color=colour, markersize=9, markeredgewidth=1.2)
@@ -72,14 +71,12 @@ def pareto(findings: Findings) -> Drawing | None:
         _front_panel(panel, facts, numbers, name)
     for panel in list(panels)[len(others) :]:
         panel.set_visible(False)
-    named = " and ".join(NAMES.get(name, name) for name in facts.respects)
+    named = " and ".join(OBJECTIVES[name].label for name in facts.respects)
     caption = (
         f"{len(front)} of {len(numbers)} complete trials are on the front of {named}: "
         "none is at least as good in all of them and better in one."
     )
-    return Drawing(
-        "pareto", "Pareto front", f"{caption} {STRETCHED if facts.quality.name == 'accuracy' else ''}".strip(), figure, numbers
-    )
+    return Drawing("pareto", "Pareto front", f"{caption} {STRETCHED if facts.quality.stretched else ''}".strip(), figure, numbers)
 
 
 def _front_panel(panel: Panel, facts: Facts, numbers: pd.DataFrame, name: str) -> None:
@@ -101,7 +98,7 @@ def _front_panel(panel: Panel, facts: Facts, numbers: pd.DataFrame, name: str) -
         margin = (numbers[name].max() / numbers[name].min()) ** 0.05
         panel.set_xlim(numbers[name].min() / margin, numbers[name].max() * margin)
         log_ticks(panel.xaxis, numbers[name].min() / margin, numbers[name].max() * margin, 6)
-    panel.set_xlabel(NAMES.get(name, name))
+    panel.set_xlabel(OBJECTIVES[name].label)
     quality_axis(panel, facts, quality.to_numpy())
     panel.legend(loc="best")
 
@@ -128,7 +125,7 @@ def random_search(findings: Findings) -> Drawing | None:
     panel.set_xlabel("trained trials")
     quality_axis(panel, facts, [*best, *told.expected])
     if told.epoch is not None:
-        panel.set_ylabel(f"validation {facts.quality.name} after epoch {told.epoch}")
+        panel.set_ylabel(f"validation {facts.quality.title} after epoch {told.epoch}")
     panel.legend(loc="lower right" if sign > 0 else "upper right")
     numbers = pd.DataFrame(
         {

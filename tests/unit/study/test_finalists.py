@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from histories import REST
 
 from pipeline.config import parse, to_tree
 from pipeline.data.dataset import Split
@@ -151,7 +152,13 @@ def test_where_halving_completed_few_those_at_the_highest_rungs_are_confirmed_to
         told.trial(number, state="PRUNED")
         told.events[-1]["cause"] = "asha"
         for epoch, accuracy in enumerate(accuracies, 1):
-            values = {"epoch": epoch, "validation_loss": 1 - accuracy, "validation_accuracy": accuracy, "seconds": 1.0}
+            values = {
+                "epoch": epoch,
+                **REST,
+                "validation_loss": 1 - accuracy,
+                "validation_accuracy": accuracy,
+                "seconds": 1.0,
+            }
             told.events.insert(-1, {"kind": "epoch", "time": 0, "run": str(number), "epoch": values})
     assert [run.trial for run in finalists.choose(told.history)] == [0, 3, 2]
     winner = confirm(told, {0: [0.9, 0.9], 3: [0.97, 0.98], 2: [0.8, 0.8]})

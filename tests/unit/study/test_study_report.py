@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import histories
 import numpy as np
 import pandas as pd
 import pytest
-from histories import Made, finished
+from histories import COUNTS, Made, finished
 from pages import Page
 
 from study.report.chance import expected_best
@@ -263,7 +264,8 @@ def test_ticks_of_the_finalists_do_not_overlap(whole: tuple[Made, Report, Path])
     made = finished(space="small", trials=12, failing=0, study={"pruner": "none"})
     for item, value in zip((made.history.winner or {})["finalists"], (0.9998, 0.98, 0.0), strict=True):
         item |= {"values": [value, value, 1.0], "mean": value, "low": value - 0.01, "high": 1.01, "search_value": value}
-    made.history.lineage["dataset"]["counts"]["validation"] = [1000] * 10
+    lineage = made.history.lineage
+    made.history.lineage = replace(lineage, dataset=replace(lineage.dataset, counts={**COUNTS, "validation": [1000] * 10}))
     for told in (whole[1], report(made)):
         figure = next(drawing.figure for drawing in told.drawings() if drawing.name == "finalists")
         figure.canvas.draw()
@@ -293,14 +295,14 @@ def test_time_saved_is_the_epochs_left_out_at_the_pace_of_each_trial(whole: tupl
     stopped = [run for run in made.history.trials if run.state == "PRUNED" and run.epochs]
     assert stopped
     assert written.findings.cost.skipped == sum(9 - len(run.epochs) for run in stopped)
-    paces = [run.epochs[0]["seconds"] for run in stopped]  # all epochs of a made-up trial take the same time
+    paces = [run.epochs[0].seconds for run in stopped]  # all epochs of a made-up trial take the same time
     expected = sum((9 - len(run.epochs)) * pace for run, pace in zip(stopped, paces, strict=True))
     assert written.findings.cost.saved == pytest.approx(expected)
 
 
 def test_passwords_in_the_command_stay_off_the_page() -> None:
     made = running()
-    made.history.lineage["command"] = "study run --storage postgresql://me:secret@db/studies"
+    made.history.lineage = replace(made.history.lineage, command="study run --storage postgresql://me:secret@db/studies")
     page = render(report(made).view, [])
     assert "postgresql://db/studies" in page
     assert "secret" not in page
@@ -359,7 +361,7 @@ def test_trials_are_compared_at_an_epoch_that_half_of_them_reached() -> None:
     assert (lengths >= epoch).mean() >= 0.5 > (lengths > epoch).mean()
     np.testing.assert_array_equal(np.isnan(values), lengths < epoch)
     seen = [run.epochs[:epoch] for run in facts.measured if len(run.epochs) >= epoch]
-    kept = [min(epochs, key=lambda one: one["validation_loss"])["validation_accuracy"] for epochs in seen]
+    kept = [min(epochs, key=lambda one: one.validation_loss).validation_accuracy for epochs in seen]
     np.testing.assert_allclose(values[~np.isnan(values)], kept)
 
 
