@@ -20,6 +20,7 @@ from study.engine import finalists, halving
 from study.space.space import Space
 from study.state.history import ENDED, History, Run, fold
 from study.state.ledger import Event
+from study.state.records import Winner, content_of
 from study.state.spec import Spec
 
 START = 1_790_000_000_000  # milliseconds since 1970
@@ -132,7 +133,7 @@ class Made:
         self._work(lambda: next((run for run in self.history.finals if run.state not in ENDED), None))
         winner = finalists.judge(self.history)
         assert winner is not None
-        self.add("winner", **winner)
+        self.add("winner", **content_of(winner))
         self.add("tested", **self._tested(winner))
 
     def _work(self, choose: Callable[[], Run | None]) -> None:
@@ -147,13 +148,13 @@ class Made:
                 heapq.heappush(free, (self.time, slot))
         self.time = max((event["time"] for event in self.ledger), default=self.time)
 
-    def _tested(self, winner: Mapping[str, Any]) -> dict[str, Any]:
+    def _tested(self, winner: Winner) -> dict[str, Any]:
         right, n = 1945, 2000
         first = {"successes": right, "n": n, "value": right / n, "low": 0.964, "high": 0.979}
         told = {"mean": 0.972, "low": 0.969, "high": 0.975, "std": 0.001, "n": 3, "prediction": [0.967, 0.977]}
-        runs = [run.key for run in self.history.finals if run.trial == winner["trial"]]
+        runs = [run.key for run in self.history.finals if run.trial == winner.trial]
         summary = "test accuracy 97.20% ± 0.30 over 3 seeds on 2,000 images, opened once"
-        named = {name: winner[name] for name in ("trial", "group")}
+        named = {"trial": winner.trial, "group": winner.group}
         return {
             **named,
             "runs": runs,

@@ -48,9 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"stopped; all is kept. Go on with: study run --name {name}")
         return 0
     if history.winner:
-        print(history.winner["summary"])
+        print(history.winner.summary)
     if history.test:
-        print(history.test["summary"])
+        print(history.test.summary)
     if result.reason:
         print(f"{result.reason}; more with: study run --name {name}")
     if result.report:

@@ -84,9 +84,9 @@ def show(name: str, root: Path) -> None:
     seconds = sum(run.seconds for run in history.runs.values())
     console.print(f"cost     {duration(seconds)} of device time, {sum(len(run.epochs) for run in history.runs.values())} epochs")
     if history.winner:
-        console.print(f"winner   {history.winner['summary']}")
+        console.print(f"winner   {history.winner.summary}")
     if history.test:
-        console.print(f"test     {history.test['summary']}")
+        console.print(f"test     {history.test.summary}")
     if history.sessions and history.sessions[-1].get("reason"):
         console.print(f"reason   {history.sessions[-1]['reason']}", markup=False)
     if how == "stopped" or how == "interrupted":
@@ -104,7 +104,7 @@ def rows(history: History) -> Table:
     for name in dict.fromkeys(run.origin for run in history.planned):
         own = [run for run in history.planned if run.origin == name]
         done = [run for run in own if run.state == "COMPLETE"]
-        tested = [run.test["accuracy"] for run in done if run.test]
+        tested = [run.test.accuracy for run in done if run.test]
         accuracies = [run.accuracy or 0.0 for run in done]
         means = [f"{sum(values) / len(values):.2%}" if values else "–" for values in (accuracies, tested)]
         table.add_row(name, f"{len(done)}/{len(own)}", *means, f"{own[0].parameters:,}", architecture(own[0]))

@@ -16,6 +16,7 @@ from study.engine import finalists, halving
 from study.engine.proposals import Proposer
 from study.state.history import ENDED, Run
 from study.state.journal import CHECKPOINT, Journal
+from study.state.records import content_of
 from study.workers.protocol import Checkpoint, EpochDone, Executor, Message, SegmentDone, SegmentFailed, Slot, Task, WorkerDied
 
 DEATHS = 3  # of workers in one run, after which it is the run's fault
@@ -90,10 +91,8 @@ class Coordinator:
             if run.key not in wanted and run.state not in ENDED:
                 self._end(run, "PRUNED", cause="overtaken", reason="no longer among the finalists, or one seed too many")
         outcome = self._work(self._next_final)
-        if outcome[0] == "done" and (winner := finalists.judge(self.history)):
-            known = {} if self.history.winner is None else self.history.winner
-            if any(known.get(name) != value for name, value in winner.items()):
-                self.journal.record("winner", **winner)
+        if outcome[0] == "done" and (winner := finalists.judge(self.history)) and winner != self.history.winner:
+            self.journal.record("winner", **content_of(winner))
         return outcome
 
     def carry_out(self, tasks: Sequence[Mapping[str, Any]]) -> tuple[Outcome, str | None]:

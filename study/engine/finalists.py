@@ -10,7 +10,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +19,7 @@ from pipeline.data.dataset import Split
 from study.state.best import non_dominated
 from study.state.history import ENDED, History, Run
 from study.state.objective import OBJECTIVES, costs
-
-if TYPE_CHECKING:
-    from study.engine.confirmation import Finalist
+from study.state.records import Finalist, Share, Winner, WinnerTest, content_of
 
 SEEDS = 2**32 - 1  # marks the confirmation's seeds: SeedSequence([study.seed, trial]) gives those of the search
 
@@ -81,18 +79,12 @@ def tasks(history: History) -> list[dict[str, Any]]:
     ]
 
 
-def judge(history: History) -> dict[str, Any] | None:
-    """Who wins: the content of the ``winner`` event; None while a training is missing, or where none can win.
+def judge(history: History) -> Winner | None:
+    """Who wins; None while a training is missing, or where none can win.
 
     The leader has the best mean; those whose paired difference to it has a Holm-corrected p of at least 0.05 tie with it; the
     winner is the smallest network among these, then the earlier trial. A finalist of which more trainings failed than of another
     cannot win, nor can one with fewer than two.
-
-    Returns
-    -------
-    ``trial`` and ``group`` of the winner, ``run`` the key of its first training, ``leader`` and ``ties`` as trial numbers,
-    ``objective``, ``finalists`` (:class:`study.engine.confirmation.Finalist` as plain data, those that may win first, by mean),
-    ``mean_optimism``, and a ``summary`` in one line
     """
     from study.engine import confirmation  # scipy takes a second that no search shall wait for
 
@@ -104,17 +96,17 @@ def judge(history: History) -> dict[str, Any] | None:
     objective = history.spec.quality
     winner = min(ties, key=lambda item: (item.parameters, objective.cost(item.mean), item.trial))
     optimism = [item.optimism for item in judged if item.optimism is not None]
-    return {
-        "trial": winner.trial,
-        "group": winner.group,
-        "run": next(final.key for run, finals in trained for final in finals if run.trial == winner.trial and final.values),
-        "leader": judged[0].trial,
-        "ties": [item.trial for item in ties],
-        "objective": objective.name,
-        "finalists": [asdict(item) for item in judged],
-        "mean_optimism": float(np.mean(optimism)) if optimism else None,
-        "summary": confirmation.summary(winner, ties, judged, objective),
-    }
+    return Winner(
+        trial=winner.trial,
+        group=winner.group,
+        run=next(final.key for run, finals in trained for final in finals if run.trial == winner.trial and final.values),
+        leader=judged[0].trial,
+        ties=[item.trial for item in ties],
+        objective=objective.name,
+        finalists=judged,
+        mean_optimism=float(np.mean(optimism)) if optimism else None,
+        summary=confirmation.summary(winner, ties, judged, objective),
+    )
 
 
 def _trained(history: History) -> list[tuple[Run, list[Run]]]:
@@ -136,7 +128,7 @@ def _judged(trained: Sequence[tuple[Run, list[Run]]], history: History) -> list[
     objective = history.spec.quality
     found = [_finalist(run, finals, history) for run, finals in trained]
     fewest = min(item.failures for item in found)
-    able = [item for item in found if not confirmation.excluded(vars(item), fewest)]
+    able = [item for item in found if not item.excluded(fewest)]
     if not able:
         return []
     able.sort(key=lambda item: (objective.cost(item.mean), item.parameters, item.trial))
@@ -145,38 +137,33 @@ def _judged(trained: Sequence[tuple[Run, list[Run]]], history: History) -> list[
     return [*confirmation.compare(able, resolution), *others]
 
 
-def test_read(history: History, folder: Path, test: Split, openings: int) -> dict[str, Any]:
-    """What the winner's trainings score on the test images, all in this one opening: the content of the ``tested`` event.
+def test_read(history: History, folder: Path, test: Split, openings: int) -> WinnerTest:
+    """What the winner's trainings score on the test images, all in this one opening.
 
     folder : of the study; openings : of the test set, this one included
-
-    Returns
-    -------
-    ``trial`` and ``group`` of the winner, ``runs`` and their ``accuracies``, ``mean``, ``low``, ``high``, ``std``, ``n`` over the
-    seeds, ``prediction``, ``first`` (the first one's proportion with its Wilson interval), ``images``, ``openings``, ``summary``
     """
     from pipeline.evaluation.statistics import Proportion  # scipy, as above
-    from study.engine.confirmation import interval, shown
+    from study.engine.confirmation import shown, spread
 
     assert history.winner is not None
-    trial = history.winner["trial"]
+    trial = history.winner.trial
     finals = (history.runs.get(f"{trial}.s{index}") for index in range(_count(history)))
     runs = [run for run in finals if run and run.state == "COMPLETE"]
     right = [_right(folder / "runs" / run.key, test) for run in runs]
     accuracies = [count / len(test) for count in right]
-    told = interval(accuracies, 1 / len(test))
+    over_seeds = spread(accuracies, 1 / len(test))
     often = "once" if openings == 1 else f"{openings} times"
-    return {
-        "trial": trial,
-        "group": history.winner["group"],
-        "runs": [run.key for run in runs],
-        "accuracies": accuracies,
-        **told,
-        "first": asdict(Proportion.of(right[0], len(test))),
-        "images": len(test),
-        "openings": openings,
-        "summary": f"test accuracy {shown(told, OBJECTIVES['accuracy'])} on {len(test):,} images, opened {often}",
-    }
+    return WinnerTest(
+        trial=trial,
+        group=history.winner.group,
+        runs=[run.key for run in runs],
+        accuracies=accuracies,
+        first=Share(**asdict(Proportion.of(right[0], len(test)))),
+        images=len(test),
+        openings=openings,
+        summary=f"test accuracy {shown(over_seeds, OBJECTIVES['accuracy'])} on {len(test):,} images, opened {often}",
+        **content_of(over_seeds),
+    )
 
 
 def _key(run: Run, index: int) -> str:
@@ -220,18 +207,18 @@ def _task(run: Run, index: int, seed: int) -> dict[str, Any]:
 
 
 def _finalist(run: Run, finals: Sequence[Run], history: History) -> Finalist:
-    from study.engine.confirmation import Finalist, interval
+    from study.engine.confirmation import spread
 
     objective = history.spec.quality
     index = history.spec.objectives.index(objective)
     values = [float(final.values[index]) if final.state == "COMPLETE" and final.values else None for final in finals]
     present = [value for value in values if value is not None]
-    told = interval(present, objective.resolution(history.lineage.dataset.images["validation"]))
+    over_seeds = spread(present, objective.resolution(history.lineage.dataset.images["validation"]))
     complete = _groups(history).get(run.group)
     # Of one that the search did not train to the end, the value as it stood, which promises nothing of the whole training.
     search_value = _means(complete)[index] if complete else objective.value(run)
     assert search_value is not None, "a finalist was trained"
-    optimism = objective.sign * (search_value - told["mean"]) if complete and told["mean"] is not None else None
+    optimism = objective.sign * (search_value - over_seeds.mean) if complete and over_seeds.mean is not None else None
     failures = len(values) - len(present)
     return Finalist(
         trial=run.trial,
@@ -242,7 +229,7 @@ def _finalist(run: Run, finals: Sequence[Run], history: History) -> Finalist:
         failures=failures,
         search_value=search_value,
         optimism=optimism,
-        **told,
+        **content_of(over_seeds),
     )
 
 

@@ -23,6 +23,7 @@ from study.state.errors import StudyError, UsageError
 from study.state.history import History, fold
 from study.state.journal import Journal
 from study.state.ledger import STUDIES, Event, held, read
+from study.state.records import content_of
 from study.state.spec import Spec, differences
 from study.stores.addresses import locate_storage, storage_problem
 
@@ -147,6 +148,6 @@ def read_test(journal: Journal, place: Arrays, root: Path) -> None:
     """Open test, once for this winner, and write down what its trainings score there."""
     history = journal.history
     assert history.winner is not None
-    reader = f"study {history.spec.name}, winner {history.winner['trial']}"
+    reader = f"study {history.spec.name}, winner {history.winner.trial}"
     test, openings = open_test(place.test, root / artifacts.TEST_OPENINGS, history.spec.fingerprint, reader)
-    journal.record("tested", **finalists.test_read(history, journal.folder, test, openings))
+    journal.record("tested", **content_of(finalists.test_read(history, journal.folder, test, openings)))

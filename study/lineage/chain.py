@@ -73,7 +73,7 @@ def of_study(name: str, key: str | None, root: Path) -> Trace:
     """The lineage of a study's run; of the winner, or else of the best trial, where ``key`` is None. Raises TraceError."""
     history = history_of(name, root)
     if key is None:
-        default = history.runs.get(str(history.winner["trial"])) if history.winner else history.best()
+        default = history.runs.get(str(history.winner.trial)) if history.winner else history.best()
         if default is None:
             raise TraceError(f"{name} has no complete trial yet; give one that was begun: {_keys(name, history)}")
         key = default.key
@@ -146,8 +146,8 @@ def _standing(run: Run, history: History) -> str:
     value = "" if run.accuracy is None else f"validation accuracy {run.accuracy:.2%} after {len(run.epochs)} epochs"
     parts = {"final": f"seed {run.replicate} of finalist {run.trial}", "planned": f"seed {run.replicate} of row {run.origin}"}
     part = parts.get(run.phase, "")
-    tested = "" if run.test is None else f"test accuracy {run.test['accuracy']:.2%}"
-    won = "the winner" if history.winner and history.winner["trial"] == run.trial else ""
+    tested = "" if run.test is None else f"test accuracy {run.test.accuracy:.2%}"
+    won = "the winner" if history.winner and history.winner.trial == run.trial else ""
     return "; ".join(text for text in (part, won, value, tested, run.reason or "") if text)
 
 

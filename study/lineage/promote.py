@@ -86,7 +86,7 @@ def default_run(history: History) -> Run:
     PromoteError
         No trial is complete.
     """
-    run = history.runs[str(history.winner["trial"])] if history.winner else history.best()
+    run = history.runs[str(history.winner.trial)] if history.winner else history.best()
     if run is None:
         raise PromoteError(f"{history.spec.name}: no trial is complete yet; see `study status {history.spec.name}`")
     return run
@@ -128,10 +128,10 @@ def warning(history: History, run: Run) -> str | None:
     """Why a trial may do less well than it looks; None for the winner."""
     if history.winner is None:
         return f"trial {run.trial} is not confirmed on fresh seeds: expect less than its value in the search"
-    winner = history.winner["trial"]
-    if run.trial == winner or run.group == history.winner["group"]:
+    winner = history.winner.trial
+    if run.trial == winner or run.group == history.winner.group:
         return None
-    if any(item["trial"] == run.trial for item in history.winner["finalists"]):
+    if any(item.trial == run.trial for item in history.winner.finalists):
         return f"trial {run.trial} was a finalist, but trial {winner} won"
     return f"trial {run.trial} was no finalist: expect less than its value in the search; trial {winner} won"
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from study.space.space import Space
 from study.state.best import non_dominated
 from study.state.history import ENDED, History, Run
 from study.state.objective import OBJECTIVES, Objective, costs
+from study.state.records import WinnerTest
 
 TOP = 20  # rows of the leader board
 WORDS = {"COMPLETE": "complete", "PRUNED": "stopped early", "PAUSED": "paused", "RUNNING": "running", "FAIL": "failed"}
@@ -177,10 +178,10 @@ class Facts:
         return [self.quality.name, "parameters"] if len(objectives) == 1 else objectives
 
     @property
-    def tested(self) -> dict[str, Any] | None:
+    def tested(self) -> WinnerTest | None:
         """What the winner scored on test; None where it was read for another winner only, before the study went on."""
         told, winner = self.history.tested, self.history.winner
-        return None if told and winner and told["group"] != winner["group"] else told
+        return None if told and winner and told.group != winner.group else told
 
     @property
     def finished(self) -> bool:

@@ -14,6 +14,7 @@ from study.report.cost import Cost
 from study.report.facts import Facts, Range
 from study.report.findings import Findings
 from study.state.history import History, Run
+from study.state.records import Share, WinnerTest
 
 
 def view(findings: Findings, now: int) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def leader(facts: Facts) -> tuple[Run | None, Range | None]:
     """The winner with the interval over its fresh seeds; before there is one, the best complete trial with its own."""
     told = facts.history.winner
     if told is not None:
-        run = facts.history.runs[str(told["trial"])]
+        run = facts.history.runs[str(told.trial)]
         finals = [final.accuracy for final in facts.history.finals if final.trial == run.trial and final.state == "COMPLETE"]
         accuracies = [value for value in finals if value is not None]
         return (run, facts.range(accuracies)) if accuracies else (run, None)
@@ -65,16 +66,20 @@ def _intervals(facts: Facts, shown: Range) -> dict[str, Mapping[str, Any]]:
     told = facts.tested
     if told:
         rows["Test"] = test_range(told)
-        if told["n"] > 1:  # above it is the interval over seeds
-            rows["Test images"] = {name: told["first"][name] for name in ("n", "value", "low", "high")}
+        if told.n > 1:  # above it is the interval over seeds
+            rows["Test images"] = _row(told.first.n, told.first)
     return rows
 
 
-def test_range(told: Mapping[str, Any]) -> dict[str, Any]:
+def _row(n: int, share: Share) -> dict[str, Any]:
+    return {"n": n, "value": share.value, "low": share.low, "high": share.high}
+
+
+def test_range(told: WinnerTest) -> dict[str, Any]:
     """Of the test accuracy the mean with its t interval within [0, 1]; of one training its Wilson interval."""
-    if told["n"] > 1 and told["low"] is not None:
-        return {"n": told["images"], "value": told["mean"], "low": max(told["low"], 0.0), "high": min(told["high"], 1.0)}
-    return {"n": told["images"], **{name: told["first"][name] for name in ("value", "low", "high")}}
+    if told.low is not None and told.high is not None:
+        return {"n": told.images, "value": told.mean, "low": max(told.low, 0.0), "high": min(told.high, 1.0)}
+    return _row(told.images, told.first)
 
 
 def lede(findings: Findings, run: Run | None, shown: Range | None) -> str:
@@ -93,7 +98,7 @@ def lede(findings: Findings, run: Run | None, shown: Range | None) -> str:
         sentences.append(f"95{formats.NARROW}% interval {low} to {high} ({what}).")
         if told.winner is None:
             sentences.append("It was picked as the best of many, which flatters it.")
-        elif (rivals := len(told.winner["finalists"])) > 1:
+        elif (rivals := len(told.winner.finalists)) > 1:
             sentences.append(
                 f"It was chosen among {rivals} finalists by trainings judged on these same validation images, which flatters it "
                 "a little: test is the unbiased figure."
@@ -115,12 +120,12 @@ def lede(findings: Findings, run: Run | None, shown: Range | None) -> str:
     return " ".join(sentences)
 
 
-def _test_sentences(tested: Mapping[str, Any]) -> list[str]:
+def _test_sentences(tested: WinnerTest) -> list[str]:
     """What test says, and by how much the sample of test images may be off, which the interval over seeds leaves out."""
-    found = [formats.sentence(str(tested["summary"]))]
-    if tested["n"] > 1:
-        digits = formats.digits_for(tested["images"])
-        low, high = (formats.percent(tested["first"][name], digits) for name in ("low", "high"))
+    found = [formats.sentence(tested.summary)]
+    if tested.n > 1:
+        digits = formats.digits_for(tested.images)
+        low, high = (formats.percent(value, digits) for value in (tested.first.low, tested.first.high))
         found.append(
             f"That t interval over seeds leaves out that the test images are a sample: the Wilson interval of the first training "
             f"over them is {low} to {high}."
@@ -176,6 +181,6 @@ def _test(facts: Facts) -> list[Key]:
         return (
             [] if facts.history.winner is None else [Key("Test accuracy", None, formats.NOTHING, "not read for this winner yet")]
         )
-    often = "once" if tested["openings"] == 1 else f"{tested['openings']} times"
-    text = formats.percent(tested["mean"], formats.digits_for(tested["images"]))
-    return [Key("Test accuracy", tested["mean"], text, f"{tested['images']:,} images, opened {often}")]
+    often = "once" if tested.openings == 1 else f"{tested.openings} times"
+    text = formats.percent(tested.mean, formats.digits_for(tested.images))
+    return [Key("Test accuracy", tested.mean, text, f"{tested.images:,} images, opened {often}")]

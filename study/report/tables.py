@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pipeline.config import to_tree
@@ -35,7 +36,7 @@ def _leader(rank: int, group: Group, facts: Facts, pages: Pages) -> Row:
     return {
         "rank": rank,
         "trials": [{"trial": item.trial, "page": pages(item)} for item in group.runs],
-        "winner": bool(told and told["group"] == run.group),
+        "winner": bool(told and told.group == run.group),
         "accuracy": accuracy.value,
         "low": accuracy.low,
         "high": accuracy.high,
@@ -86,23 +87,25 @@ def finalists(facts: Facts, pages: Pages) -> list[Row]:
     if told is None:
         return []
     rows = []
-    for item in told["finalists"]:
-        finals = [run for run in facts.history.finals if run.trial == item["trial"]]
+    for item in told.finalists:
+        finals = [run for run in facts.history.finals if run.trial == item.trial]
         links = [{"key": run.key, "page": pages(run)} for run in finals]
-        first = facts.history.runs.get(str(item["trial"]))
-        ends = {name: None if item[name] is None else _within(facts, item[name]) for name in ("low", "high")}
+        first = facts.history.runs.get(str(item.trial))
         rows.append(
-            item
-            | ends
-            | {"winner": item["trial"] == told["trial"], "leader": item["trial"] == told["leader"], "runs": links}
-            | {"network": architecture(first) if first else formats.NOTHING}
+            {
+                "item": replace(item, low=_within(facts, item.low), high=_within(facts, item.high)),
+                "winner": item.trial == told.trial,
+                "leader": item.trial == told.leader,
+                "runs": links,
+                "network": architecture(first) if first else formats.NOTHING,
+            }
         )
     return rows
 
 
-def _within(facts: Facts, value: float) -> float:
-    """A bound of an accuracy as far as there are accuracies."""
-    return min(max(value, 0.0), 1.0) if facts.quality.share else value
+def _within(facts: Facts, value: float | None) -> float | None:
+    """A bound of a share as far as there are shares."""
+    return value if value is None or not facts.quality.share else min(max(value, 0.0), 1.0)
 
 
 def front(facts: Facts, pages: Pages) -> list[Row]:

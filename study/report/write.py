@@ -25,6 +25,7 @@ from study.space.space import Space
 from study.state.history import History
 from study.state.ledger import STUDIES
 from study.state.objective import OBJECTIVES
+from study.state.records import content_of
 from study.stores.addresses import pages
 
 PAGE = "index.html"
@@ -83,8 +84,8 @@ class Report:
             "states": {state: facts.history.count(state) for state in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "PAUSED")},
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
             "best": self.leaders[0] if self.leaders else None,
-            "winner": facts.history.winner,
-            "tested": facts.tested,
+            "winner": facts.history.winner and content_of(facts.history.winner),
+            "tested": facts.tested and content_of(facts.tested),
             "front": self.view["front"],
             "importances": {"ped_anova": importances.ped, "fanova": importances.fanova, "missing": importances.missing},
             "cost": {

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pipeline import epochs
 from pipeline.config import parse
 from study.state.ledger import Event
-from study.state.records import Epoch, Lineage, parsed
+from study.state.records import Epoch, Lineage, RunTest, Winner, WinnerTest, parsed
 from study.state.spec import Spec
 
 State = Literal["RUNNING", "PAUSED", "COMPLETE", "PRUNED", "FAIL"]
@@ -49,7 +49,7 @@ class Run:
     reason : the whole of it in a sentence
     problem : what makes the combination impossible; such a run is never started
     fingerprint : of a planned one's data; empty: the study's
-    test : of a reproduction what its weights score on the test images (study.experiments.reproduction.scoring)
+    test : of a reproduction what its weights score on the test images
     seconds : of device time, from the epochs
     """
 
@@ -76,7 +76,7 @@ class Run:
     latency: float | None = None
     problem: str | None = None
     fingerprint: str = ""
-    test: dict[str, Any] | None = None
+    test: RunTest | None = None
     ended: int | None = None
     waits: str | None = None  # why it is paused: "rung 3", or "interrupted" and to be gone on with first
     deaths: int = 0
@@ -113,8 +113,8 @@ class History:
     created: int
     runs: dict[str, Run] = field(default_factory=dict)
     sessions: list[Event] = field(default_factory=list)  # opened and closed
-    winner: dict[str, Any] | None = None
-    tested: dict[str, Any] | None = None
+    winner: Winner | None = None
+    tested: WinnerTest | None = None
     artifacts: list[Event] = field(default_factory=list)
     deaths: int = 0
 
@@ -129,9 +129,9 @@ class History:
         return [seed for session in self.sessions for seed in session.get("seeds", [])]
 
     @property
-    def test(self) -> dict[str, Any] | None:
+    def test(self) -> WinnerTest | None:
         """What the present winner scored on test; None where that was not read."""
-        same = self.tested and self.winner and self.tested["group"] == self.winner["group"]
+        same = self.tested and self.winner and self.tested.group == self.winner.group
         return self.tested if same else None
 
     @property
@@ -217,13 +217,13 @@ class History:
         self._end_segment(run, event["time"])
 
     def _on_scored(self, event: Event) -> None:
-        self.runs[event["run"]].test = event["test"] | {"time": event["time"]}
+        self.runs[event["run"]].test = parsed(RunTest, event["test"], time=event["time"])
 
     def _on_winner(self, event: Event) -> None:
-        self.winner = event
+        self.winner = Winner.of(event)
 
     def _on_tested(self, event: Event) -> None:
-        self.tested = event
+        self.tested = WinnerTest.of(event)
 
     def _on_artifacts(self, event: Event) -> None:
         self.artifacts.append(event)

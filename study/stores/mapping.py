@@ -19,7 +19,7 @@ from pipeline.tracking import Dataset, epoch_metrics, flatten
 from study.state.history import ENDED, History, Run
 from study.state.ledger import Event
 from study.state.objective import OBJECTIVES
-from study.state.records import Epoch
+from study.state.records import Epoch, content_of
 from study.state.spec import MAY_CHANGE
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
@@ -122,7 +122,7 @@ def study_points(history: History) -> list[Point]:
     told |= {f"winner/{name}": value for name, value in _winning(history).items()}
     if history.test:
         told |= {
-            f"test/{name}": value for name, value in history.test.items() if _is_number(value) and name not in ("time", "trial")
+            f"test/{name}": value for name, value in content_of(history.test).items() if _is_number(value) and name != "trial"
         }
     return [Point(name, number(value), study_end(history)) for name, value in told.items()]
 
@@ -133,8 +133,8 @@ def note(history: History) -> str:
     states = Counter(run.state for run in history.trials or history.planned)
     what = "trainings" if history.planned else "trials"
     counts = f"{states.total()} {what}: " + ", ".join(f"{states[state]} {state.lower()}" for state in sorted(states))
-    if history.winner and history.winner.get("summary"):
-        head = f"**{history.winner['summary']}**"
+    if history.winner and history.winner.summary:
+        head = f"**{history.winner.summary}**"
     elif best is not None and best.values:
         found = ", ".join(f"{name} {value:.4g}" for name, value in zip(spec.study.objectives, best.values, strict=True))
         head = f"**Best so far: trial {best.trial}**, {found}; one training, not confirmed on other seeds."
@@ -149,10 +149,9 @@ def note(history: History) -> str:
 
 
 def _winning(history: History) -> dict[str, float]:
-    winner = history.winner or {}
-    entry = next((item for item in winner.get("finalists", []) if item.get("trial") == winner.get("trial")), winner)
+    entry = history.winner and (history.winner.own or history.winner)
     kept = ("trial", "mean", "low", "high", "n", "parameters", "optimism")
-    return {name: entry[name] for name in kept if _is_number(entry.get(name))}
+    return {name: getattr(entry, name) for name in kept if _is_number(getattr(entry, name, None))}
 
 
 # -- one training
@@ -221,8 +220,8 @@ def results(run: Run) -> list[Point]:
 
 def scores(run: Run) -> list[Point]:
     """What a reproduction's training scores on the test images."""
-    told = {name: value for name, value in (run.test or {}).items() if _is_number(value) and name != "time"}
-    return [Point(f"test/{name}", number(value), (run.test or {})["time"]) for name, value in told.items()]
+    told = content_of(run.test) if run.test else {}
+    return [Point(f"test/{name}", number(value), run.test.time) for name, value in told.items() if run.test and _is_number(value)]
 
 
 def run_status(run: Run, open_session: bool) -> str:
@@ -238,7 +237,7 @@ def models(history: History) -> list[Run]:
     done = [run for run in history.runs.values() if run.state == "COMPLETE"]
     if history.spec.params.tracking.models == "all":
         return done
-    winner = history.winner["trial"] if history.winner else None
+    winner = history.winner.trial if history.winner else None
     closed = bool(history.sessions) and history.sessions[-1]["kind"] == "closed"
     best = history.best() if closed else None
     finals = [run for run in done if run.phase == "final" and (run.replicate == 0 or run.trial == winner)]

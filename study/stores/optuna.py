@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from study.state.history import ENDED, History, Run
 from study.state.ledger import Event
 from study.state.objective import OBJECTIVES
+from study.state.records import content_of
 from study.stores.follower import Chore, line
 from study.stores.mapping import identity, number, reported
 from study.stores.optuna_database import ASKED, EPOCHS, KEPT, OVER, PAUSED, another, connect, foreign, may_pass, stranger
@@ -178,7 +179,9 @@ class ToOptuna:
         """Whoever goes on with the study elsewhere shall have the same settings, and shall not read test again."""
         opened = next((event for event in reversed(history.sessions) if event["kind"] == "opened"), None)
         whole = opened and opened | {"changes": history.changes, "seeds": history.seeds}
-        for name, event in zip(KEPT, (whole, history.winner, history.tested), strict=True):
+        found = {"winner": history.winner, "tested": history.tested}
+        events = {name: {"kind": name, "time": one.time, **content_of(one)} for name, one in found.items() if one}
+        for name, event in {"opened": whole, **events}.items():
             text = event and json.dumps(event)
             if text and text != self._kept[name]:
                 self.storage.set_study_user_attr(self._study, name, text)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +38,11 @@ def project(root: Path, pictures: Path) -> Project:
 def outcome(history: History) -> dict[str, object]:
     """All that a study found out, without times."""
     runs = {
-        key: (run.config, run.state, run.values, [{**epoch, "seconds": 0, "time": 0} for epoch in run.epochs])
+        key: (run.config, run.state, run.values, [replace(epoch, seconds=0, time=0) for epoch in run.epochs])
         for key, run in history.runs.items()
     }
-    winner = {name: value for name, value in (history.winner or {}).items() if name != "time"}
-    test = {name: value for name, value in (history.test or {}).items() if name not in ("time", "openings", "summary")}
-    return {"runs": runs, "winner": winner, "test": test, "fingerprint": history.spec.fingerprint}
+    test = history.test and replace(history.test, openings=1, summary="")
+    return {"runs": runs, "winner": history.winner, "test": test, "fingerprint": history.spec.fingerprint}
 
 
 @pytest.fixture(scope="module")

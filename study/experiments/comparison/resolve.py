@@ -122,7 +122,7 @@ def _images(run: Run, history: History, root: Path, mirror: str | None) -> Image
 def _whole(name: str, history: History) -> tuple[str, str, list[Run]]:
     """Of a study the winner's trainings on fresh seeds, or else the best trial of its search."""
     if history.winner is not None:
-        trial = history.winner["trial"]
+        trial = history.winner.trial
         return name, f"the winner, trial {trial}", [run for run in history.finals if run.trial == trial]
     best = history.best()
     if best is not None:

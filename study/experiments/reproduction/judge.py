@@ -75,7 +75,7 @@ class RowResult:
     @cached_property
     def confusion(self) -> np.ndarray | None:
         """Ours, mean over the seeds, float (n_classes, n_classes), rows true; None where none was scored."""
-        counts = [run.test["confusion"] for run in self.complete if run.test]
+        counts = [run.test.confusion for run in self.complete if run.test]
         return np.mean(counts, axis=0) if counts else None
 
     @property
@@ -170,7 +170,7 @@ def _missing(runs: Sequence[Run], otherwise: str) -> str:
 def _images(name: str, ended: Sequence[Run], images: Mapping[str, int]) -> int | None:
     """Of which a figure is a share."""
     if "test_" in name:
-        return next((int(run.test["n"]) for run in ended if run.test), None)
+        return next((run.test.n for run in ended if run.test), None)
     return images.get(name.removeprefix("first_").partition("_")[0])
 
 

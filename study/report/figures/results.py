@@ -12,44 +12,45 @@ from study.report.facts import Facts, respect
 from study.report.figures.style import FAINT, MANY, STRETCHED, grid, log_ticks, quality_axis
 from study.report.findings import Findings
 from study.state.objective import OBJECTIVES
+from study.state.records import Finalist
 
 
 @styled
 def finalists(findings: Findings) -> Drawing | None:
     """Every training of every finalist, the mean with its interval, and what the search had promised."""
     facts, told = findings.facts, findings.facts.history.winner
-    items = [item for item in told["finalists"] if item["mean"] is not None] if told else []
+    items = [item for item in told.finalists if item.mean is not None] if told else []
     if told is None or not items:
         return None
     figure = Figure(figsize=(9, 1.1 + 0.42 * len(items)))
     panel = figure.subplots()
     drawn: list[float] = []
     for row, item in enumerate(reversed(items)):
-        values = [value for value in item["values"] if value is not None]
-        colour = ACCENT if item["trial"] == told["trial"] else VALIDATION if item["ties"] else FAINT
-        if item["low"] is not None:
-            ends = np.clip([item["low"], item["high"]], 0, 1 if facts.quality.share else None)
+        values = [value for value in item.values if value is not None]
+        colour = ACCENT if item.trial == told.trial else VALIDATION if item.ties else FAINT
+        if item.low is not None and item.high is not None:
+            ends = np.clip([item.low, item.high], 0, 1 if facts.quality.share else None)
             panel.plot(ends, [row, row], color=colour, linewidth=5, alpha=0.35, solid_capstyle="butt")
             drawn += ends.tolist()
         panel.plot(values, np.full(len(values), row), "|", color=colour, markersize=9, markeredgewidth=1.2)
-        panel.plot(item["mean"], row, "o", color=colour, markersize=7)
-        panel.plot(item["search_value"], row, "x", color=TRAIN, markersize=6, markeredgewidth=1.4)
-        drawn += [*values, item["search_value"]]
-    panel.set_yticks(range(len(items)), [_finalist_name(item, told["trial"]) for item in reversed(items)])
+        panel.plot(item.mean or 0.0, row, "o", color=colour, markersize=7)
+        panel.plot(item.search_value, row, "x", color=TRAIN, markersize=6, markeredgewidth=1.4)
+        drawn += [*values, item.search_value]
+    panel.set_yticks(range(len(items)), [_finalist_name(item, told.trial) for item in reversed(items)])
     panel.set_ylim(-0.6, len(items) - 0.4)
     panel.grid(visible=False, axis="y")
     quality_axis(panel, facts, drawn, "x")
-    seeds = [(item["trial"], seed, value) for item in items for seed, value in zip(item["seeds"], item["values"], strict=True)]
+    seeds = [(item.trial, seed, value) for item in items for seed, value in zip(item.seeds, item.values, strict=True)]
     caption = (
         f"Dot: mean over fresh seeds; bar: its 95 % t interval; strokes: single trainings; cross: what the search had measured. "
-        f"The winner, trial {told['trial']}, is violet, what ties with the leader blue."
+        f"The winner, trial {told.trial}, is violet, what ties with the leader blue."
     )
     numbers = pd.DataFrame(seeds, columns=["trial", "seed", f"validation_{facts.quality.name}"])
     return Drawing("finalists", "Finalists on fresh seeds", caption, figure, numbers)
 
 
-def _finalist_name(item: dict[str, object], winner: int) -> str:
-    return f"trial {item['trial']}" + (" (winner)" if item["trial"] == winner else "")
+def _finalist_name(item: Finalist, winner: int) -> str:
+    return f"trial {item.trial}" + (" (winner)" if item.trial == winner else "")
 
 
 @styled
@@ -88,7 +89,7 @@ def _front_panel(panel: Panel, facts: Facts, numbers: pd.DataFrame, name: str) -
         best[name], best[facts.quality.name], f"o{line}", color=VALIDATION, markersize=5.5, drawstyle="steps-post", label="front"
     )
     if facts.best is not None:
-        chosen = facts.history.winner["trial"] if facts.history.winner else facts.best.trial
+        chosen = facts.history.winner.trial if facts.history.winner else facts.best.trial
         row = numbers[numbers["trial"] == chosen]
         label = f"{'winner' if facts.history.winner else 'best'}, trial {chosen}"
         if len(row):  # a winner that asha had left at a rung is no complete trial

@@ -25,6 +25,7 @@ from study.report.importance import importances
 from study.report.page import render
 from study.report.write import Report, build
 from study.state.history import Run
+from study.state.records import content_of
 
 NO_FINALS = {"finalists": {"top": 0, "seeds": 2}}
 
@@ -129,7 +130,7 @@ def test_report_json_holds_verdicts_and_numbers_as_plain_data(whole: tuple[Made,
     tree = json.loads((folder / "report.json").read_text())
     assert [verdict["title"] for verdict in tree["verdicts"]] == [verdict.title for verdict in written.verdicts]
     assert sum(tree["states"].values()) == tree["trials"] == 40
-    assert tree["winner"]["trial"] == made.history.winner["trial"]  # type: ignore[index]
+    assert tree["winner"]["trial"] == made.history.winner.trial  # type: ignore[index]
     assert sum(tree["importances"]["ped_anova"].values()) == pytest.approx(1)
 
 
@@ -229,7 +230,7 @@ def test_a_test_result_of_an_earlier_winner_is_not_shown_as_that_of_the_present_
     made = finished(space="small", trials=12, failing=0, study={"pruner": "none"})
     before = report(made)
     assert "test accuracy 97.20%" in before.view["headline"]["lede"].lower()
-    told = {name: value for name, value in (made.history.winner or {}).items() if name not in ("kind", "time")}
+    told = content_of(made.history.winner)
     other = next(item for item in told["finalists"] if item["group"] != told["group"])
     made.add("winner", **told | {"trial": other["trial"], "group": other["group"]})
     now = report(made)
@@ -252,7 +253,7 @@ def test_test_is_shown_with_the_interval_over_seeds_and_that_over_images(whole: 
 
 def test_a_winner_that_asha_left_at_a_rung_has_a_page_like_any_other() -> None:
     made = finished(space="small", trials=20, failing=0, study={"finalists": {"top": 20, "seeds": 2}})
-    told = {name: value for name, value in (made.history.winner or {}).items() if name not in ("kind", "time")}
+    told = content_of(made.history.winner)
     left = next(run for run in made.history.trials if run.cause == "asha")
     item = next(item for item in told["finalists"] if item["trial"] == left.trial)
     made.add("winner", **told | {"trial": left.trial, "group": item["group"]})
@@ -262,8 +263,13 @@ def test_a_winner_that_asha_left_at_a_rung_has_a_page_like_any_other() -> None:
 
 def test_ticks_of_the_finalists_do_not_overlap(whole: tuple[Made, Report, Path]) -> None:
     made = finished(space="small", trials=12, failing=0, study={"pruner": "none"})
-    for item, value in zip((made.history.winner or {})["finalists"], (0.9998, 0.98, 0.0), strict=True):
-        item |= {"values": [value, value, 1.0], "mean": value, "low": value - 0.01, "high": 1.01, "search_value": value}
+    winner = made.history.winner
+    assert winner is not None
+    items = [
+        replace(item, values=[value, value, 1.0], mean=value, low=value - 0.01, high=1.01, search_value=value)
+        for item, value in zip(winner.finalists, (0.9998, 0.98, 0.0), strict=True)
+    ]
+    made.history.winner = replace(winner, finalists=items)
     lineage = made.history.lineage
     made.history.lineage = replace(lineage, dataset=replace(lineage.dataset, counts={**COUNTS, "validation": [1000] * 10}))
     for told in (whole[1], report(made)):

@@ -79,15 +79,17 @@ def test_a_finalist_that_is_told_apart_is_good_and_ties_are_only_noted() -> None
 
 def test_of_a_small_winner_among_ties_it_is_said_how_far_behind_the_leader_it_is() -> None:
     made = confirmed({3: [0.98, 0.981, 0.982], 4: [0.979, 0.98, 0.98]}, 0.98, [3, 4])
-    (made.history.winner or {})["trial"] = 4
+    made.history.winner = replace(made.history.winner, trial=4)  # type: ignore[type-var]
     told = verdicts.winner(findings(made))
     assert "The winner's distance to the leader, trial 3: −1.00 points (−2.00 to +0.00" in told.evidence  # type: ignore[union-attr]
 
 
 def failed(made: Made, trial: int) -> Made:
     """The same with one more training of this finalist, which failed, so that it could not win."""
-    items = (made.history.winner or {})["finalists"]
-    next(item for item in items if item["trial"] == trial).update(failures=1, p_holm=None)
+    winner = made.history.winner
+    assert winner is not None
+    items = [replace(item, failures=1, p_holm=None) if item.trial == trial else item for item in winner.finalists]
+    made.history.winner = replace(winner, finalists=items)
     return made
 
 
