@@ -59,7 +59,7 @@ def listing(root: Path) -> Table | str:
             table.add_row(
                 history.spec.name,
                 state(history, folder),
-                f"{len(history.trials or history.planned)}/{history.spec.study.trials}",
+                f"{len(history.members)}/{history.spec.study.trials}",
                 f"{found.accuracy:.2%}{so_far}" if found else "–",
                 history.spec.params.data.name,
                 history.spec.space,
@@ -73,11 +73,10 @@ def show(name: str, root: Path) -> None:
     history, folder = history_of(name, root), root / STUDIES / name
     console = Console(highlight=False, soft_wrap=True)
     how = state(history, folder)
-    spec, planned = history.spec, history.planned
-    searched = f"{spec.params.data.name}, space {spec.space}, {spec.study.sampler}, {spec.study.pruner}"
-    console.print(f"[bold]{name}[/]: {how}; {spec.tree['title'] if planned else searched}")
+    spec, planned = history.spec, history.spec.kind.plan
+    console.print(f"[bold]{name}[/]: {how}; {spec.title}")
     counts = [f"{history.count(each)} {WORDS[each]}" for each in WORDS if history.count(each)]  # type: ignore[arg-type]
-    begun = f"{len(history.trials or planned)} of {spec.study.trials}: {', '.join(counts) or 'none yet'}"
+    begun = f"{len(history.members)} of {spec.study.trials}: {', '.join(counts) or 'none yet'}"
     console.print(f"{'trained ' if planned else 'trials  '} {begun}")
     if not planned:
         console.print(f"best     {best_line(history)}")
@@ -90,8 +89,7 @@ def show(name: str, root: Path) -> None:
     if history.sessions and history.sessions[-1].get("reason"):
         console.print(f"reason   {history.sessions[-1]['reason']}", markup=False)
     if how == "stopped" or how == "interrupted":
-        command = next((event["command"] for event in reversed(history.sessions) if "command" in event), "")
-        console.print(f"go on    {command if planned else f'study run --name {name}'}", markup=False)
+        console.print(f"go on    {history.command if planned else f'study run --name {name}'}", markup=False)
     console.print()
     console.print(rows(history) if planned else leaders(history))
 

@@ -331,8 +331,7 @@ class Coordinator:
         first = self.failures[:ALIKE]
         if len(first) == ALIKE and first[0] and len(set(first)) == 1:
             failed = [run for run in self.history.runs.values() if run.state == "FAIL"]
-            what = "trainings" if self.history.planned else "trials"
-            return f"the first {ALIKE} {what} failed alike: {failed[-1].reason}"
+            return f"the first {ALIKE} {self.history.spec.kind.noun}s failed alike: {failed[-1].reason}"
         return None
 
     def _interrupt(self) -> None:

@@ -188,7 +188,7 @@ class LiveView:
 def draw(history: History, slots: list[str], clock: Clock, ended: list[Run], problems: list[str]) -> Panel:
     """The whole view."""
     quality = history.spec.quality
-    best = [] if history.planned else [Text.assemble(("best  ", "bold"), best_line(history))]
+    best = [] if history.spec.kind.plan else [Text.assemble(("best  ", "bold"), best_line(history))]
     parts: list[Any] = [_progress(history), *best, Text("")]
     parts += [_running(history, quality)]
     if ended:
@@ -205,22 +205,22 @@ def draw(history: History, slots: list[str], clock: Clock, ended: list[Run], pro
 def _title(history: History, slots: list[str]) -> str:
     spec = history.spec
     workers = f"{len(slots)} {'worker' if len(slots) == 1 else 'workers'}"
-    if "title" in spec.tree:
-        return f"{spec.name}: {spec.tree['title']}, {spec.study.trials} trainings, {workers}"
-    return f"study {spec.name}: {spec.params.data.name}, space {spec.space}, {spec.study.sampler}, {spec.study.pruner}, {workers}"
+    if spec.kind.plan:
+        return f"{spec.name}: {spec.title}, {spec.study.trials} trainings, {workers}"
+    return f"study {spec.name}: {spec.title}, {workers}"
 
 
 def _progress(history: History) -> Table:
     row = Table.grid(padding=(0, 2))
     finals = history.finals
-    scored = sum(run.test is not None for run in history.planned)
+    scored = sum(run.test is not None for run in history.members)
     if scored:
         done, total, what = scored, history.count("COMPLETE"), "scored on test"
     elif finals:
         wanted = finalists.keys(history)
         done, total, what = sum(run.ended is not None and run.key in wanted for run in finals), len(wanted), "finalists"
     else:
-        what = "trainings" if history.planned else "trials"
+        what = f"{history.spec.kind.noun}s"
         done, total = history.count("COMPLETE", "PRUNED", "FAIL", "PAUSED"), history.spec.study.trials
     states = [
         (f"{history.count(state)} {WORDS[state]}", COLOURS[state])

@@ -231,10 +231,10 @@ def current(root: Path) -> dict[str, Any]:
 def _keys(name: str, history: History) -> str:
     if not history.runs:
         return "none yet"
-    if history.planned:
-        return f"{name}/{history.planned[0].key} to {name}/{history.planned[-1].key}"
-    finals = [run.key for run in history.finals]
-    return f"{name}/0 to {name}/{history.trials[-1].key}" + (f" and finals {name}/{finals[0]} to {finals[-1]}" if finals else "")
+    members, finals = history.members, [run.key for run in history.finals]
+    return f"{name}/{members[0].key} to {name}/{members[-1].key}" + (
+        f" and finals {name}/{finals[0]} to {finals[-1]}" if finals else ""
+    )
 
 
 def _relative(path: Path, root: Path) -> str:

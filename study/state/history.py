@@ -149,9 +149,25 @@ class History:
         """The trainings of a plan, in its order as far as they were begun."""
         return [run for run in self.runs.values() if run.phase == "planned"]
 
+    @property
+    def members(self) -> list[Run]:
+        """The trials of a search, or the trainings of a plan."""
+        return [run for run in self.runs.values() if run.phase == self.spec.kind.phase]
+
+    @property
+    def command(self) -> str:
+        """The latest that worked on the study."""
+        return next((session["command"] for session in reversed(self.sessions) if "command" in session), "")
+
+    @property
+    def latest(self) -> int:
+        """When a training last ended, was scored, won, or was read on test: a report that is older lacks it."""
+        results = [self.winner, self.tested, *(run.test for run in self.runs.values())]
+        return max([0, *(run.ended or 0 for run in self.runs.values()), *(result.time for result in results if result)])
+
     def count(self, *states: State) -> int:
-        """How many trials of the search, or trainings of a plan, are in one of these states."""
-        return sum(run.state in states for run in self.trials or self.planned)
+        """How many members are in one of these states."""
+        return sum(run.state in states for run in self.members)
 
     def best(self) -> Run | None:
         """The trial with the best first objective; of equals the smaller network, then the earlier."""

@@ -109,7 +109,7 @@ def study_end(history: History) -> int:
 def study_points(history: History) -> list[Point]:
     """What the study came to, as its last session left it."""
     told: dict[str, float] = {
-        "trials": len(history.trials or history.planned),
+        "trials": len(history.members),
         "trials/complete": history.count("COMPLETE"),
         "trials/pruned": history.count("PRUNED"),
         "trials/failed": history.count("FAIL"),
@@ -130,21 +130,20 @@ def study_points(history: History) -> list[Point]:
 def note(history: History) -> str:
     """The text at the head of the study's page: what won, and by how much."""
     spec, best = history.spec, history.best()
-    states = Counter(run.state for run in history.trials or history.planned)
-    what = "trainings" if history.planned else "trials"
-    counts = f"{states.total()} {what}: " + ", ".join(f"{states[state]} {state.lower()}" for state in sorted(states))
+    states = Counter(run.state for run in history.members)
+    counts = f"{states.total()} {spec.kind.noun}s: " + ", ".join(f"{states[state]} {state.lower()}" for state in sorted(states))
     if history.winner and history.winner.summary:
         head = f"**{history.winner.summary}**"
     elif best is not None and best.values:
         found = ", ".join(f"{name} {value:.4g}" for name, value in zip(spec.study.objectives, best.values, strict=True))
         head = f"**Best so far: trial {best.trial}**, {found}; one training, not confirmed on other seeds."
-    elif history.planned:
-        head = f"**{spec.tree['title']}**"
+    elif spec.kind.plan:
+        head = f"**{spec.title}**"
     else:
         head = "**No trial has completed.**"
     last = history.sessions[-1] if history.sessions else {}
     why = [f"It stopped: {last['reason']}"] if last.get("reason") else []
-    how = "" if history.planned else f"Space {spec.space}, {spec.study.sampler}, {spec.study.pruner}. "
+    how = "" if spec.kind.plan else f"Space {spec.space}, {spec.study.sampler}, {spec.study.pruner}. "
     return "\n\n".join([head, f"{how}{counts.rstrip(': ')}.", *why])
 
 

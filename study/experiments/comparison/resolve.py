@@ -127,7 +127,7 @@ def _whole(name: str, history: History) -> tuple[str, str, list[Run]]:
     best = history.best()
     if best is not None:
         return name, f"the best trial, {best.key}", [best]
-    if history.planned:
+    if history.spec.kind.plan:
         raise UsageError(f"{name} holds several configurations; give one of its rows: {_keys(history)}")
     raise UsageError(f"{name} has no complete trial yet; give one that was begun: {_keys(history)}")
 
