@@ -18,6 +18,7 @@ from study.state.errors import UsageError
 from study.state.history import History, Run, fold
 from study.state.ledger import STUDIES, held, read
 from study.state.objective import OBJECTIVES
+from study.state.spec import Spec
 from study.stores.addresses import STORES, locate_storage, read_stores
 
 
@@ -124,7 +125,7 @@ def leaders(history: History, count: int = 10) -> Table:
             str(len(run.epochs)),
             curve,
             f"{run.parameters:,}",
-            f"{run.config['train']['lr']:.2g}",
+            f"{run.config.train.lr:.2g}",
             architecture(run),
         )
     return table
@@ -161,7 +162,7 @@ def show_run(name: str, key: str, root: Path) -> None:
     console.print(table)
     console.print(f"seed {run.seed}, group {run.group}, replicate {run.replicate}, origin {run.origin}", markup=False)
     if run.epochs:
-        console.print(course(run))
+        console.print(course(run, history.spec))
     if run.reason:
         console.print(f"{run.cause}: {run.reason}", markup=False)
     traceback = root / STUDIES / name / "runs" / key / "traceback.txt"
@@ -169,20 +170,20 @@ def show_run(name: str, key: str, root: Path) -> None:
         console.print(traceback.read_text(), markup=False)
 
 
-def course(run: Run) -> Table:
+def course(run: Run, spec: Spec) -> Table:
     """A row for each epoch."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    measured = [one for one in OBJECTIVES.values() if one.measured]
-    for column in ("epoch", "train loss", "train accuracy", "lr", "seconds", *(f"validation {one.title}" for one in measured)):
+    measured = dict.fromkeys([OBJECTIVES["loss"], OBJECTIVES["accuracy"], spec.quality])
+    for column in ("epoch", "train loss", "train accuracy", *(one.label for one in measured), "lr", "seconds"):
         table.add_column(column, justify="right")
     for epoch in run.epochs:
         table.add_row(
             f"{epoch.epoch}" + ("*" if epoch.epoch == (run.kept_epoch or 0) else ""),
             f"{epoch.train_loss:.4f}",
             f"{epoch.train_accuracy:.2%}",
+            *(one.short(one.of(epoch)) for one in measured),
             f"{epoch.lr:.2g}",
             f"{epoch.seconds:.1f}",
-            *(one.short(one.of(epoch)) for one in measured),
         )
     return table
 

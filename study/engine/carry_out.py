@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Data, Params, parse
+from pipeline.config import Data, Params
 from study.engine.arrays import Arrays, arrays
 from study.engine.coordinator import Coordinator
 from study.engine.plan import Plan
@@ -42,7 +42,8 @@ class Places:
 
 def data_of(run: Run) -> Data:
     """Section data of a planned training."""
-    return parse({"data": run.config["data"]}).data
+    assert run.config.data is not None
+    return run.config.data
 
 
 def carry_out(

@@ -179,8 +179,8 @@ class Coordinator:
         until = self._until(run)
         task = Task(
             run=run.key,
-            model=run.config["model"],
-            train=run.config["train"],
+            model=run.config.tree["model"],
+            train=run.config.tree["train"],
             data=str(self.data(run)),
             fingerprint=run.fingerprint or self.history.spec.fingerprint,
             checkpoint=self._checkpoint(run),
@@ -213,7 +213,7 @@ class Coordinator:
     def _until(self, run: Run) -> int:
         if run.phase == "search" and self.study.pruner == "asha":
             return halving.next_stop(run, self.ladder)
-        return int(run.config["train"]["epochs"])
+        return run.config.train.epochs
 
     # -- messages
 

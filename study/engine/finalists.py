@@ -188,7 +188,7 @@ def _means(group: Sequence[Run]) -> list[float]:
 
 
 def _task(run: Run, index: int, seed: int) -> dict[str, Any]:
-    config = copy.deepcopy(run.config)
+    config = copy.deepcopy(run.config.tree)
     config["train"]["seed"] = seed
     return {
         "run": _key(run, index),

@@ -25,7 +25,7 @@ def rungs(epochs: int, first: int, reduction: int) -> tuple[int, ...]:
 
 def next_stop(run: Run, ladder: Iterable[int]) -> int:
     """The epoch at which this run is to be compared next: the first rung above those it has passed, or its own end."""
-    epochs = int(run.config["train"]["epochs"])
+    epochs = run.config.train.epochs
     done = len(run.epochs)
     # A run that was interrupted may have done a rung's last epoch without having been paused and compared there.
     passed = done - 1 if run.waits == "interrupted" else done

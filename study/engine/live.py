@@ -14,8 +14,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config import Model
-from pipeline.config.parsing import parse
 from study.engine import finalists
 from study.state.history import History, Run
 from study.state.ledger import Event
@@ -44,7 +42,7 @@ def duration(seconds: float) -> str:
 
 def architecture(run: Run) -> str:
     """``conv 16-8, dense 50``."""
-    model: Model = parse({"model": run.config["model"]}).model
+    model = run.config.model
     widths = {"conv": [block.out for block in model.conv], "dense": [block.out for block in model.dense]}
     return ", ".join(f"{kind} {'-'.join(map(str, outs))}" for kind, outs in widths.items() if outs) or "linear"
 
@@ -60,7 +58,7 @@ def best_line(history: History) -> str:
     share = Proportion.of(round((best.accuracy or 0.0) * images), images)
     quality = history.spec.quality
     other = "" if quality.name == "accuracy" else f", {quality.title} {quality.shown(best)}"
-    way = "" if best.state == "COMPLETE" else f" after {len(best.epochs)} of {best.config['train']['epochs']} epochs"
+    way = "" if best.state == "COMPLETE" else f" after {len(best.epochs)} of {best.config.train.epochs} epochs"
     return (
         f"{share.value:.2%} validation ({share.low:.2%} to {share.high:.2%}){other}, trial {best.key}{way}, "
         f"{architecture(best)}, {best.parameters:,} parameters"
@@ -105,7 +103,8 @@ class Clock:
 def _images(history: History) -> int:
     """Training images that all epochs have gone over."""
     total = history.lineage.dataset.images["train"]
-    return sum(len(run.epochs) * min(run.config["train"].get("epoch_images") or total, total) for run in history.runs.values())
+    trained = [run for run in history.runs.values() if run.epochs]
+    return sum(len(run.epochs) * min(run.config.train.epoch_images or total, total) for run in trained)
 
 
 class PlainView:
@@ -239,8 +238,8 @@ def _running(history: History, quality: Objective) -> Table:
     for run in history.runs.values():
         if run.state == "RUNNING" and run.segments:
             curve = [quality.of(epoch) or 0.0 for epoch in run.epochs]
-            epochs = f"{len(run.epochs)}/{run.config['train']['epochs']}"
-            lr = f"{run.config['train']['lr']:.2g}"
+            epochs = f"{len(run.epochs)}/{run.config.train.epochs}"
+            lr = f"{run.config.train.lr:.2g}"
             table.add_row(run.segments[-1].slot, run.key, epochs, quality.shown(run), sparkline(curve), lr, architecture(run))
     return table
 

@@ -179,12 +179,16 @@ def _config_hash(run: Run, history: History) -> str:
     """As ``run.json`` and the tags in MLflow have it."""
     data = to_tree(history.spec.params.data)
     data["mirror"] = data["mirror"] and without_password(data["mirror"])
-    return digest({"data": data, **run.config})
+    return digest({"data": data, **run.config.tree})
 
 
 def _promoted(run: Run, history: History, root: Path) -> str:
     told = current(root)
-    same = bool(told) and told["data_fingerprint"] == history.spec.fingerprint and _recipe(told["params"]) == _recipe(run.config)
+    same = (
+        bool(told)
+        and told["data_fingerprint"] == history.spec.fingerprint
+        and _recipe(told["params"]) == _recipe(run.config.tree)
+    )
     return f"{artifacts.MODEL} has the {SAME}" if same else ""
 
 
@@ -194,7 +198,7 @@ def _same_configuration(told: Mapping[str, Any], root: Path) -> Iterator[tuple[s
     for name in studies(root):
         history = history_of(name, root)
         if history.spec.fingerprint == told["data_fingerprint"]:
-            yield from ((name, run) for run in history.trials if _recipe(run.config) == recipe)
+            yield from ((name, run) for run in history.trials if _recipe(run.config.tree) == recipe)
 
 
 def _recipe(config: Mapping[str, Any]) -> tuple[Any, Any]:

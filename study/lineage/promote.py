@@ -115,7 +115,7 @@ def plan(history: History, run: Run | None, params_path: Path, data_fingerprint:
     present = load(params_path)
     _check_data(history, present.data, data_fingerprint)
     before, tree = _read(params_path), to_tree(present)
-    wanted = tree | {name: dict(run.config[name]) for name in ("model", "train")}
+    wanted = tree | {name: dict(run.config.tree[name]) for name in ("model", "train")}
     wanted["train"] |= {name: tree["train"][name] for name in STAY}
     changes = _changes(tree, wanted)
     after = rewrite(before, tree, wanted) if changes else before

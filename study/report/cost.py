@@ -85,7 +85,7 @@ def _skipped(run: Run) -> int:
     stopped = run.state == "PRUNED" or (run.state == "PAUSED" and run.waits != "interrupted")
     if not stopped or not run.epochs:
         return 0
-    return int(run.config["train"]["epochs"]) - len(run.epochs)
+    return run.config.train.epochs - len(run.epochs)
 
 
 def _spans(history: History) -> Iterator[Span]:

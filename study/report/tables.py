@@ -44,7 +44,7 @@ def _leader(rank: int, group: Group, facts: Facts, pages: Pages) -> Row:
         "seeds": len(group.runs),
         **{name: _mean([OBJECTIVES[name].value(item) for item in group.runs]) for name in MEASURES if name != "accuracy"},
         "epochs": len(run.epochs),
-        "of_epochs": int(run.config["train"]["epochs"]),
+        "of_epochs": run.config.train.epochs,
         "parameters": run.parameters,
         "seconds": sum(item.seconds for item in group.runs),
         "state": WORDS[run.state],

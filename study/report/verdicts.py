@@ -220,7 +220,7 @@ def over_fitted(findings: Findings) -> Verdict | None:
         return None
     median = float(np.median([epoch.train_accuracy - epoch.validation_accuracy for epoch in kept]))
     n = facts.history.lineage.dataset.images["train"]
-    n = min(best[0].config["train"].get("epoch_images") or n, n)
+    n = min(best[0].config.train.epoch_images or n, n)
     train = Proportion.of(round(kept[0].train_accuracy * n), n)
     gap = difference(train, facts.proportion(kept[0].validation_accuracy))
     if median <= GAP or gap.low <= 0:
@@ -241,7 +241,7 @@ def rising(findings: Findings) -> Verdict | None:
     run = findings.facts.best
     if run is None:
         return None
-    early = len(run.epochs) < run.config["train"]["epochs"]
+    early = len(run.epochs) < run.config.train.epochs
     told = course.unfinished(pd.DataFrame(run.epochs), {"stopped_early": early, "state": "finished"})
     if told is None:
         return None

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pipeline import epochs
 from pipeline.config import parse
 from study.state.ledger import Event
-from study.state.records import Epoch, Lineage, RunTest, Winner, WinnerTest, parsed
+from study.state.records import Epoch, Lineage, RunConfig, RunTest, Winner, WinnerTest, parsed
 from study.state.spec import Spec
 
 State = Literal["RUNNING", "PAUSED", "COMPLETE", "PRUNED", "FAIL"]
@@ -39,7 +39,6 @@ class Run:
     phase : search, final (of a finalist), or planned (of an ablation or a reproduction)
     trial : number of the trial; of a finalist's training, of the trial it confirms; of a planned one, of its row
     params : Optuna's parameters, by name; of a planned one the keys that its row changes; distributions : as JSON of Optuna
-    config : sections model and train, complete; of a planned one also data
     group : digest of the configuration without its seed; the same for replicates
     replicate : 0 for the first trial of a group; for a finalist the index of the seed
     origin : sampler, replicate, or the study or file it was seeded from; of a planned one its row
@@ -58,7 +57,7 @@ class Run:
     trial: int
     params: dict[str, Any]
     distributions: dict[str, str]
-    config: dict[str, Any]
+    config: RunConfig
     group: str
     replicate: int
     seed: int
@@ -87,7 +86,7 @@ class Run:
 
     def course(self, upto: int | None = None) -> list[Epoch]:
         """Return for each epoch the one whose weights were kept after it."""
-        return list(epochs.kept(self.epochs[:upto], self.config["train"]["keep"]))
+        return list(epochs.kept(self.epochs[:upto], self.config.train.keep))
 
     def kept(self, upto: int | None = None) -> Epoch | None:
         """Return the epoch whose weights were kept after so many; None before the first."""
@@ -198,6 +197,7 @@ class History:
 
     def _on_asked(self, event: Event) -> None:
         content = {name: value for name, value in event.items() if name not in ("kind", "time", "run")}
+        content["config"] = RunConfig(content["config"])
         self.runs.setdefault(event["run"], Run(key=event["run"], asked=event["time"], **content))
 
     def _on_started(self, event: Event) -> None:

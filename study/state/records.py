@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pipeline import epochs
+from pipeline.config import Data, Model, Train, parse
 
 Record = TypeVar("Record")
 
@@ -23,6 +25,29 @@ class Epoch(epochs.Epoch):
     """time : when the ledger got it, in milliseconds since 1970"""
 
     time: int = 0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The configuration of one training, each section parsed when it is first looked at.
+
+    tree : sections model and train, of a planned training also data, complete, as they were recorded: digests are of these, so
+        that what a later version adds changes none. Of an impossible combination train may not parse
+    """
+
+    tree: dict[str, Any]
+
+    @cached_property
+    def model(self) -> Model:
+        return parse({"model": self.tree["model"]}).model
+
+    @cached_property
+    def train(self) -> Train:
+        return parse(self.tree).train
+
+    @cached_property
+    def data(self) -> Data | None:
+        return parse({"data": self.tree["data"]}).data if "data" in self.tree else None
 
 
 @dataclass(frozen=True)

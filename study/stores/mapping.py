@@ -171,14 +171,14 @@ def run_tags(history: History, run: Run) -> dict[str, str]:
         "kind": KINDS[run.phase],
         "study": history.spec.name,
         "trial": run.trial,
-        "family": "cnn" if run.config["model"]["conv"] else "mlp",
+        "family": "cnn" if run.config.tree["model"]["conv"] else "mlp",
         "seed_group": run.group,
         "replicate": run.replicate,
         "origin": run.origin,
         "seed": run.seed,
         "parameters": run.parameters,
         "multiply_adds": run.multiply_adds,
-        "config_hash": digest({"data": _data(history), **run.config}),
+        "config_hash": digest({"data": _data(history), **run.config.tree}),
         "data_fingerprint": run.fingerprint or history.spec.fingerprint,
         "git_commit": history.lineage.git_commit,
     }
@@ -193,7 +193,7 @@ def state_tags(run: Run) -> dict[str, str]:
 
 def run_params(run: Run) -> dict[str, str]:
     """The searched parameters by name, and the configuration they led to; of a name that is both, the searched one."""
-    config = {slug(name): value for name, value in flatten(run.config).items()}
+    config = {slug(name): value for name, value in flatten(run.config.tree).items()}
     return config | {slug(name): value for name, value in flatten(run.params).items()}
 
 
@@ -253,7 +253,7 @@ def reported(history: History, run: Run) -> dict[int, float]:
     """
     if len(history.spec.study.objectives) > 1:
         return {}
-    stride = math.ceil(run.config["train"]["epochs"] / REPORTED)
+    stride = math.ceil(run.config.train.epochs / REPORTED)
     stops = {segment.last for segment in run.segments} | ({len(run.epochs)} if run.state in ENDED else set())
     return {
         reached: number(value)

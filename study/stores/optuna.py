@@ -222,8 +222,12 @@ STATE = {
 
 def _asked(run: Run) -> dict[str, Any]:
     """What the ledger said when the trial was asked for, less what Optuna keeps by itself."""
-    names = ("config", "group", "replicate", "seed", "parameters", "multiply_adds", "origin", "asked")
-    return {name: getattr(run, name) for name in names} | ({"problem": run.problem} if run.problem else {})
+    names = ("group", "replicate", "seed", "parameters", "multiply_adds", "origin", "asked")
+    return (
+        {"config": run.config.tree}
+        | {name: getattr(run, name) for name in names}
+        | ({"problem": run.problem} if run.problem else {})
+    )
 
 
 def _about(run: Run) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def the_same_numbers_as_an_undisturbed_training(history: History, chance: random
     torch.set_num_threads(1)  # as the workers have: sums of more threads round otherwise
     disturbed = [run for run in history.trials if len(run.segments) > 1 and run.state == "COMPLETE"]
     for run in chance.sample(disturbed, min(5, len(disturbed))):
-        params = parse({name: run.config[name] for name in ("model", "train")})
+        params = parse({name: run.config.tree[name] for name in ("model", "train")})
         training = Training(params.model, params.train, data, torch.device("cpu"))
         while not training.ended:
             training.run_epoch()

@@ -191,7 +191,7 @@ def test_halving_knows_trials_of_different_length(project) -> None:
     assert project.run("--trials", "12").returncode == 0
     complete = [run for run in project.history.trials if run.state == "COMPLETE"]
     assert complete
-    assert all(len(run.epochs) == run.config["train"]["epochs"] for run in complete)
+    assert all(len(run.epochs) == run.config.train.epochs for run in complete)
 
 
 def test_nobody_looking_on_ends_no_study(project) -> None:

@@ -104,7 +104,7 @@ def _lines(panel: Panel, lines: Sequence[Sequence[float]], colour: str, label: s
 
 def _losses(sides: Sequence[Side]) -> str:
     """A warning where the losses are not the same function."""
-    kinds = {(side.first.config["train"]["loss"], side.first.config["train"]["label_smoothing"]) for side in sides}
+    kinds = {(side.first.config.train.loss, side.first.config.train.label_smoothing) for side in sides}
     return "The losses are not the same function, so only their shapes compare. " if len(kinds) > 1 else ""
 
 

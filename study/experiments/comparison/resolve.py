@@ -20,7 +20,7 @@ from study.lineage.names import trace
 from study.state.errors import UsageError
 from study.state.history import History, Run
 from study.state.ledger import STUDIES
-from study.state.records import Lineage, parsed
+from study.state.records import Lineage, RunConfig, parsed
 from study.stores.addresses import pages
 
 
@@ -110,10 +110,10 @@ def _of_study(name: str, key: str | None, root: Path, mirror: str | None, by_see
 
 def _images(run: Run, history: History, root: Path, mirror: str | None) -> Images:
     """Those of the study, or a planned training's own."""
-    if "data" not in run.config:
+    section = run.config.data
+    if section is None:
         info = history.lineage.dataset
         return Images.of(info, info.fingerprint, history.spec.params.data, Path(history.lineage.data))
-    section = parse({"data": run.config["data"]}).data
     place = arrays(section, root, mirror).search
     prepared = DatasetInfo.read(place)
     return Images.of(prepared, run.fingerprint or prepared.fingerprint, section, place)
@@ -172,11 +172,10 @@ def _with_weights(name: str, chosen: Sequence[Run], runs: Sequence[Run], root: P
 
 
 def _training(name: str, run: Run, history: History, root: Path, page: str | None) -> Training:
-    data = run.config.get("data") or to_tree(history.spec.params.data)
     return Training(
         name=f"{name}/{run.key}",
         seed=run.seed,
-        config={"data": data, "model": run.config["model"], "train": run.config["train"]},
+        config=RunConfig({"data": to_tree(history.spec.params.data), **run.config.tree}),
         epochs=tuple(run.epochs),
         accuracy=run.accuracy or 0.0,
         parameters=run.parameters,
@@ -199,7 +198,7 @@ def _current(root: Path, mirror: str | None) -> Side:
     training = Training(
         name="current",
         seed=told["seed"],
-        config={name: told["params"][name] for name in ("data", "model", "train")},
+        config=RunConfig({name: told["params"][name] for name in ("data", "model", "train")}),
         epochs=tuple(parsed(Epoch, {str(key): value for key, value in row.items()}) for row in history.to_dict("records")),
         accuracy=float(history.set_index("epoch").loc[told["kept_epoch"], "validation_accuracy"]),
         parameters=told["parameters"],

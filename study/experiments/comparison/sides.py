@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import Data
 from pipeline.data.dataset import DatasetInfo
 from pipeline.epochs import Epoch
-from study.state.records import Dataset, Lineage
+from study.state.records import Dataset, Lineage, RunConfig
 
 WEIGHTS = "weights.safetensors"
 
@@ -22,7 +21,7 @@ class Training:
 
     name : NAME/12.s3, or current
     seed : of its initial weights, the order of its images, dropout and augmentation
-    config : sections data, model and train, complete, as plain trees
+    config : with section data
     epochs : in order, from epoch 1
     accuracy : of the weights kept, on the validation images, as it was recorded
     folder : of model.json and the weights
@@ -33,7 +32,7 @@ class Training:
 
     name: str
     seed: int
-    config: Mapping[str, Any]
+    config: RunConfig
     epochs: tuple[Epoch, ...]
     accuracy: float
     parameters: int

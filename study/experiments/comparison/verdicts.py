@@ -108,7 +108,7 @@ def cautions(comparison: Comparison) -> Iterator[Verdict]:
             title = f"{formats.plural(len(side.lost), 'training')} of {side.label} left out"
             yield Verdict("warn", title, f"Not complete, or without weights: {', '.join(side.lost)}.")
         if side.first.state != "COMPLETE":
-            done, wanted = len(side.first.epochs), side.first.config["train"]["epochs"]
+            done, wanted = len(side.first.epochs), side.first.config.train.epochs
             evidence = f"{done} of {formats.plural(wanted, 'epoch')}; it is compared as it stood then."
             yield Verdict("warn", f"{side.label} was not trained to its end", evidence)
     yield from _flattered(comparison)

@@ -126,7 +126,7 @@ def _row(row: RecipeRow, runs: tuple[Run, ...], images: Mapping[str, int]) -> Ro
 
 def _cut(row: RecipeRow, run: Run) -> str | None:
     """What a quick look, or a limit on the images, took away."""
-    limit, epochs = run.config["data"]["limit"], run.config["train"]["epochs"]
+    limit, epochs = run.config.tree["data"]["limit"], run.config.train.epochs
     if limit == row.params.data.limit and epochs == row.params.train.epochs:
         return None
 

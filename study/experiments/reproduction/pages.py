@@ -80,7 +80,7 @@ def write_page(facts: Facts, folder: Path, test: Split, settings: Evaluate) -> N
 def _account(facts: Facts, images: int) -> dict[str, Any]:
     """What the train stage would have written of this training (``run.json``)."""
     run, lineage_of_study = facts.run, facts.lineage
-    tree = to_tree(parse(run.config))
+    tree = to_tree(parse(run.config.tree))
     seconds, epochs = run.seconds, len(run.epochs)
     best = [0, *(epoch.epoch for epoch in kept(run.epochs, "best"))][-1]
     slot = run.segments[-1].slot if run.segments else "cpu"
@@ -98,7 +98,7 @@ def _account(facts: Facts, images: int) -> dict[str, Any]:
         "multiply_adds": run.multiply_adds,
         "device": "cuda" if slot.startswith("cuda") else "cpu",
         "device_name": slot,
-        "threads": run.config["train"]["threads"],
+        "threads": run.config.train.threads,
         "environment": dict(lineage_of_study.environment),
         "started": datetime.fromtimestamp(run.asked / 1000, UTC).isoformat(timespec="seconds"),
         "state": "finished",
@@ -106,7 +106,7 @@ def _account(facts: Facts, images: int) -> dict[str, Any]:
         "best_epoch": best,
         "kept_epoch": run.kept_epoch,
         "epochs_run": epochs,
-        "stopped_early": epochs < run.config["train"]["epochs"],
+        "stopped_early": epochs < run.config.train.epochs,
         "seconds": seconds,
         "images_per_second": epochs * images / seconds if seconds else None,
         "model_uri": None,

@@ -155,7 +155,7 @@ def epochs(findings: Findings) -> Drawing | None:
     trained = [run for run in facts.history.trials if run.epochs]
     if not trained:
         return None
-    most = max(int(run.config["train"]["epochs"]) for run in trained)
+    most = max(run.config.train.epochs for run in trained)
     figure = Figure(figsize=(7, 2.6))
     panel = figure.subplots()
     edges = np.arange(0.5, most + 1) if most <= 60 else np.linspace(0.5, most + 0.5, 41)

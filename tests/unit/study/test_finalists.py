@@ -89,7 +89,7 @@ def test_every_finalist_is_trained_on_the_same_fresh_seeds(story):
     for task in tasks:
         seeds[task["trial"]].append(task["seed"])
         trial = told.history.runs[str(task["trial"])]
-        expected = copy.deepcopy(trial.config)
+        expected = copy.deepcopy(trial.config.tree)
         expected["train"]["seed"] = task["seed"]
         assert task["config"] == expected
         assert (task["group"], task["phase"], task["origin"]) == (trial.group, "final", "finalist")

@@ -16,14 +16,14 @@ from study.report import tables
 from study.report.facts import Facts
 from study.state.history import Run
 from study.state.objective import OBJECTIVES
-from study.state.records import Epoch, parsed
+from study.state.records import Epoch, RunConfig, parsed
 
 MEASURED = [one for one in OBJECTIVES.values() if one.measured]
 
 
 def trained(losses: list[float], keep: str, **values: float) -> Run:
     config = {"model": {}, "train": {"keep": keep}}
-    run = Run("0", "search", 0, {}, {}, config, "g", 0, 0, 500, 20, "tpe", 0, latency=0.5)
+    run = Run("0", "search", 0, {}, {}, RunConfig(config), "g", 0, 0, 500, 20, "tpe", 0, latency=0.5)
     columns = {"train_loss": 1.0, "train_accuracy": 0.5, "lr": 0.1, "seconds": 1.0, "validation_accuracy": 0.5, **values}
     for number, loss in enumerate(losses, 1):
         run.epochs.append(parsed(Epoch, columns, epoch=number, validation_loss=loss))

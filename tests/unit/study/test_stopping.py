@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from study.engine.halving import next_stop, promotable, rungs
 from study.state.history import Run
 from study.state.objective import OBJECTIVES
-from study.state.records import Epoch
+from study.state.records import Epoch, RunConfig
 
 ACCURACY = OBJECTIVES["accuracy"]
 
@@ -18,7 +18,7 @@ def run(trial: int, accuracies: list[float], state: str = "PAUSED", epochs: int 
         for n, value in enumerate(accuracies, 1)
     ]
     config = {"model": {}, "train": {"epochs": epochs, "keep": keep}}
-    made = Run(str(trial), "search", trial, {}, {}, config, str(trial), 0, 0, 1, 1, "sampler", 0, state=state)  # type: ignore[arg-type]
+    made = Run(str(trial), "search", trial, {}, {}, RunConfig(config), str(trial), 0, 0, 1, 1, "sampler", 0, state=state)  # type: ignore[arg-type]
     made.epochs = history
     made.waits = f"rung {len(accuracies)}" if state == "PAUSED" else None
     return made
