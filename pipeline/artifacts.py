@@ -1,4 +1,4 @@
-"""Where the files of the pipeline are, and how they are written: whole, by one process at a time, and known by their digests."""
+"""Paths of the pipeline's files; atomic writes, locks and digests."""
 
 from __future__ import annotations
 
@@ -8,57 +8,64 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 RAW = Path("data/raw")  # verified files, as published
 SEARCH = Path("data/search")  # train and validation arrays: all that training and studies can see
 TEST = Path("data/test")  # test arrays: opened by evaluate alone
-CHECKS = Path("data/checks.json")  # what was found in the data
+CHECKS = Path("data/checks.json")  # verdicts on the data, with counts and examples
 MODEL = Path("models/current")  # weights, architecture, history and run of the trained model
 EVALUATION = Path("reports/evaluation")  # metrics, arrays, figures and verdicts
 METRICS = Path("reports/metrics.json")  # the headline numbers, for `dvc metrics`
 REPORT = Path("reports/index.html")
 
-DOWNLOADS = Path(".cache/downloads")  # what was fetched, kept across data sets so that nothing is fetched twice
-CHECKPOINTS = Path(".cache/checkpoints")  # of a training that has not ended
-TEST_OPENINGS = Path(".cache/test_openings.jsonl")  # one line for each time that the test set was opened
+DOWNLOADS = Path(".cache/downloads")  # kept across data sets, so that nothing is fetched twice
+CHECKPOINTS = Path(".cache/checkpoints")  # of unfinished trainings
+TEST_OPENINGS = Path(".cache/test_openings.jsonl")  # one line per opening of the test set
 
-SUMS = "SHA256SUMS"  # in a folder that was written at once: a digest for each file, as `sha256sum -c` reads it
+SUMS = "SHA256SUMS"  # in a folder written by atomic_folder: the digest of each file, as `sha256sum -c` reads it
 
 
 class DamagedError(RuntimeError):
-    """A file no longer holds what was written: one line that names it and says what to do."""
+    """A file whose content has changed since it was written; the message names it and the remedy."""
 
 
 @contextmanager
 def locked(path: Path, wait: bool = True, notice: str = "") -> Iterator[None]:
-    """Hold the lock of ``path``, which need not exist but its folder, against all other threads and processes.
+    """Hold the lock of ``path`` against all other threads and processes; only its folder must exist.
 
-    The lock is a file ``.NAME.lock`` beside it, removed at the end. It is free as soon as its holder ends, even by a kill.
+    The lock is a file ``.NAME.lock`` beside it, removed at the end. The system frees it when its holder ends, even by a kill.
 
-    Parameters
-    ----------
-    wait : for whoever holds it now
-    notice : printed once where it must be waited for
+    Raises BlockingIOError if another process holds the lock and ``wait`` is false.
 
-    Raises
-    ------
-    BlockingIOError
-        Another process holds it, and we do not wait.
+    wait : wait for the present holder
+    notice : printed once before waiting
     """
     lock = path.with_name(f".{path.name}.lock")
     while True:
         with lock.open("a") as file:
             _hold(file, wait, notice)
-            if not _is_at(file, lock):  # whoever held it before us has removed it
+            if not _is_at(file, lock):  # the previous holder removed it
                 continue
             try:
                 yield
             finally:
                 lock.unlink(missing_ok=True)
             return
+
+
+@contextmanager
+def sole(path: Path, wait: bool) -> Iterator[bool]:
+    """Hold the lock of ``path`` if possible; yield whether this process holds it. False also if the folder is missing."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path, wait))
+            held = True
+        except (BlockingIOError, FileNotFoundError):
+            held = False
+        yield held
 
 
 def _hold(file: IO[Any], wait: bool, notice: str) -> None:
@@ -73,7 +80,7 @@ def _hold(file: IO[Any], wait: bool, notice: str) -> None:
 
 
 def _is_at(file: IO[Any], path: Path) -> bool:
-    """Whether the open file is the one that lies at ``path`` now."""
+    """Return whether ``path`` now names this open file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -82,10 +89,10 @@ def _is_at(file: IO[Any], path: Path) -> bool:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place, synced to disk, if the block ends without an error.
+    """Yield a temporary path that replaces ``path``, synced to disk, if the block ends without an error.
 
-    The temporary file keeps the suffix, for writers that choose a format by it. On an error it is removed; what a killed process
-    left of it is written over. One process at a time writes; others wait.
+    It keeps the suffix, for writers that choose a format by it. After an error it is removed. One process writes at a time;
+    others wait.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.new{path.suffix}")
@@ -102,10 +109,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that takes its place if the block ends without an error; else nothing changes.
+    """Yield a temporary folder that replaces ``path`` if the block ends without an error; otherwise nothing changes.
 
-    The digests of its files are written into it (:data:`SUMS`), for :func:`verified`. One process at a time writes; others
-    wait. What a killed process left is removed; killed between the two renames, the old folder returns.
+    It receives the digests of its files (:data:`SUMS`), for :func:`verified`. One process writes at a time; others wait. The
+    next call removes the leftovers of a killed process; if that died between the two renames, it restores the old folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
@@ -137,37 +144,36 @@ def sha256(path: Path) -> str:
 
 
 def write_sums(folder: Path) -> None:
-    """Write down the digest of every file below ``folder``, for :func:`verified`."""
+    """Write the digest of every file below ``folder`` to :data:`SUMS`, for :func:`verified`."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     (folder / SUMS).write_text("".join(f"{_line(folder, name)}\n" for name in names if name != SUMS))
 
 
-def verified(folder: Path) -> Path:
-    """Return ``folder`` after comparing its files with the digests that were written with it; older folders have none.
+def verified(folder: Path, only: str | None = None) -> Path:
+    """Check the files of ``folder`` against its digests and return it; folders of earlier versions have none.
 
-    Raises
-    ------
-    DamagedError
-        A file is missing, or its content has changed.
+    Raises DamagedError if a file is missing, or its content has changed.
+
+    only : the one file to check; None: all
     """
     if not (folder / SUMS).is_file():
         return folder
     content = (folder / SUMS).read_bytes()
     for line in content.removesuffix(b"\n").split(b"\n") if content else []:
         name = line[66:].decode(errors="replace")
-        if not _has_line(folder, name, line):
+        if only in (None, name) and not _has_line(folder, name, line):
             raise DamagedError(
-                f"{folder / name} is damaged: it has not the content listed in {folder / SUMS};"
-                f" remove {folder} and run the command again that made it, or restore both from a copy"
+                f"{folder / name} is damaged: its content must match {folder / SUMS};"
+                f" remove {folder} and repeat the command that made it, or restore both from a copy"
             )
     return folder
 
 
 def _has_line(folder: Path, name: str, line: bytes) -> bool:
-    """Whether a file has the line of :data:`SUMS` that is given."""
+    """Return whether the file has this line in :data:`SUMS`."""
     try:
         return _line(folder, name).encode() == line
-    except (OSError, ValueError):  # it is gone, or its name is damaged
+    except (OSError, ValueError):  # the file is missing, or its name is damaged
         return False
 
 
@@ -176,7 +182,7 @@ def _line(folder: Path, name: str) -> str:
 
 
 def keep_newest(folder: Path, count: int) -> None:
-    """Remove all but the last written files of a folder; hidden ones, which are being written, stay."""
+    """Remove all but the ``count`` newest files of a folder; hidden files, which are being written, stay."""
     with os.scandir(folder) as entries:
         files = sorted((entry.stat().st_mtime, entry.path) for entry in entries if not entry.name.startswith("."))
     for _, path in files[: max(len(files) - count, 0)]:
@@ -197,17 +203,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, tree: Any) -> None:
-    """Write plain data as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
+    """Write plain data as indented JSON, atomically. Raises ValueError for NaN and infinity, which are not JSON."""
     write_bytes(path, to_json(tree))
 
 
 def to_json(tree: Any) -> bytes:
-    """Return plain data as :func:`write_json` writes it."""
+    """Return the JSON of plain data, as :func:`write_json` writes it."""
     return json.dumps(tree, indent=2, allow_nan=False).encode() + b"\n"
 
 
 def read_json(path: Path) -> Any:
-    """Read plain data. Raises ``DamagedError`` where the file is no JSON."""
+    """Return the plain data of a JSON file. Raises DamagedError if it is not JSON."""
     try:
         return json.loads(path.read_bytes())
     except ValueError:
@@ -217,27 +223,24 @@ def read_json(path: Path) -> Any:
 def write_sealed(path: Path, tree: Any, private: bool = False) -> None:
     """Write plain data as JSON with its digest, atomically, for :func:`read_sealed`.
 
-    private : only its owner may read it
+    private : readable by its owner only
     """
-    tree = json.loads(json.dumps(tree, allow_nan=False))  # as it will be read: keys are texts, tuples are lists
+    tree = json.loads(json.dumps(tree, allow_nan=False))  # the digest is that of the data as read: text keys, lists for tuples
     with atomic_path(path) as temporary:
         temporary.touch(mode=0o600 if private else 0o644)
         temporary.write_bytes(to_json({"sha256": _digest(tree), "content": tree}))
 
 
 def read_sealed(path: Path) -> Any:
-    """Read what :func:`write_sealed` wrote; files of earlier versions hold the data alone.
+    """Return the data written by :func:`write_sealed`; files of earlier versions have no digest.
 
-    Raises
-    ------
-    DamagedError
-        The content has changed since it was written.
+    Raises DamagedError if the content has changed since it was written.
     """
     tree = read_json(path)
     if not isinstance(tree, dict) or not tree.keys() & {"sha256", "content"}:
         return tree
     sealed = tree.keys() == {"sha256", "content"} and _digest(tree["content"]) == tree["sha256"]
-    if not sealed or to_json(tree) != path.read_bytes():  # letters of a number or of an escape may differ and mean the same
+    if not sealed or to_json(tree) != path.read_bytes():  # equal data can be spelt differently
         raise DamagedError(_unreadable(path))
     return tree["content"]
 
@@ -247,4 +250,4 @@ def _digest(tree: Any) -> str:
 
 
 def _unreadable(path: Path) -> str:
-    return f"{path} is damaged: it has not the content that was written; restore it from a copy, or remove it"
+    return f"{path} is damaged: its content must be what was written; restore it from a copy, or remove it"

@@ -1,4 +1,4 @@
-"""How a command ends when something is wrong: one line for what the user can help, a traceback for what only we can."""
+"""End a command on an error: one line for what the user can mend, a traceback for our own bugs."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pipeline.config import ConfigError
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the process with one clear line on stderr where the user can help, and leave the traceback where only we can.
+    """End the process with one line on stderr after an error that the user can mend.
 
-    ConfigError exits 2; every other exception class defined in our packages, and an OSError, exits 1; Ctrl-C exits 130.
-    Anything else is a programming error and passes through.
+    ConfigError exits 2; every other exception class of our packages, and OSError, exits 1; Ctrl-C exits 130.
+    Any other exception is a bug and passes through with its traceback.
     """
     try:
         yield
     except ConfigError as error:
         _leave(str(error), 2)
     except KeyboardInterrupt:
-        _leave("interrupted; the same command goes on from here", 130)
+        _leave("interrupted; the same command continues from here", 130)
     except OSError as error:
-        name = error.filename2 or error.filename  # of a copy, where it went
+        name = error.filename2 or error.filename  # filename2 is the target of a copy
         _leave(f"{name}: {error.strerror}" if name else str(error), 1)
     except Exception as error:
-        # Exceptions that we define are written for users; those of others are bugs until somebody translates them.
+        # Only our own exceptions are written for users.
         if not type(error).__module__.startswith(("pipeline.", "study.")):
             raise
         _leave(str(error), 1)

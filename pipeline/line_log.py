@@ -1,4 +1,4 @@
-"""An append-only log on disk: one JSON object a line, each with a checksum, one holder who appends, any number of readers."""
+"""An append-only log on disk: one JSON object per line with a checksum, one writer, any number of readers."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from pipeline.artifacts import DamagedError
 
 Record = dict[str, Any]
 
-BEFORE, DIGITS, AFTER = b', "crc": "', 8, b'"}'  # how a line ends: CRC-32 of all that stands before
+BEFORE, DIGITS, AFTER = b', "crc": "', 8, b'"}'  # the end of a line: the CRC-32 of all bytes before it
 SUFFIX = len(BEFORE) + DIGITS + len(AFTER)
-TRIES = 10  # for a lock that a reader may hold for an instant
+TRIES = 10  # a reader may hold the lock for an instant
 
 
 class LineLog:
-    """The open log. Only its holder appends; anybody may read."""
+    """The open log; only the process that holds it appends."""
 
     def __init__(self, path: Path, file: FileIO) -> None:
         self.path = path
         self._file = file
 
     def append(self, record: Mapping[str, Any], sync: bool = True, allow_nan: bool = False) -> None:
-        """Add one record, whole or not at all; with ``sync`` it is on disk when this returns.
+        """Append one record, whole or not at all; with ``sync`` it is on disk on return.
 
-        allow_nan : write NaN and infinity as Python's JSON does, which other programs may not read
+        allow_nan : write NaN and infinity as Python's JSON does; other programs may not read them
 
         Raises
         ------
         OSError
-            The disk is full, say. Then nothing was written, and the same call may be repeated.
+            Nothing was written, e.g. because the disk is full; the same call may be repeated.
         ValueError
-            NaN or infinity, where they are not allowed.
+            NaN or infinity without ``allow_nan``.
         """
         line = encode(record, allow_nan)
         size = os.fstat(self._file.fileno()).st_size
@@ -53,20 +53,20 @@ class LineLog:
             raise
 
     def sync(self) -> None:
-        """Have on disk what was appended without syncing."""
+        """Flush appended records to disk."""
         os.fsync(self._file.fileno())
 
 
 @contextmanager
 def opened(path: Path, wait: bool = False) -> Iterator[LineLog]:
-    """Hold the log at ``path``, made if missing; a line that a killed process left half-written is dropped.
+    """Hold the log at ``path``, created if missing; drop a line that a killed process left half-written.
 
     Raises
     ------
     BlockingIOError
-        Another process holds it, and we do not ``wait``.
+        Another process holds it and ``wait`` is false.
     DamagedError
-        Its last record is damaged; nothing is changed.
+        The last record is damaged; nothing is changed.
     """
     with _held(path, wait) as file:
         file.seek(0)
@@ -80,7 +80,7 @@ def _held(path: Path, wait: bool) -> Iterator[FileIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileIO(path, "a+") as file:
             _lock(file, wait)
-            if os.fstat(file.fileno()).st_nlink:  # else it was deleted between our opening and locking it
+            if os.fstat(file.fileno()).st_nlink:  # 0: deleted between opening and locking
                 yield file
                 return
 
@@ -95,7 +95,7 @@ def _lock(file: FileIO, wait: bool) -> None:
 
 
 def held(path: Path) -> bool:
-    """Whether a living process holds the log."""
+    """Return whether a running process holds the log."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -107,12 +107,9 @@ def held(path: Path) -> bool:
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[Record], int]:
-    """Return the whole records from a byte offset on, and the offset where the next ones will begin.
+    """Return the whole records from a byte offset on, and the offset of the next record.
 
-    Raises
-    ------
-    DamagedError
-        A record is not what was written.
+    Raises DamagedError if a record has changed since it was written.
     """
     try:
         with path.open("rb") as file:
@@ -125,18 +122,16 @@ def read(path: Path, offset: int = 0) -> tuple[list[Record], int]:
 
 
 def encode(record: Mapping[str, Any], allow_nan: bool = False) -> bytes:
-    """Return the line of a record."""
+    """Return a record as a line, with its checksum."""
     body = json.dumps(record, allow_nan=allow_nan).encode()[:-1]
     return body + BEFORE + _checksum(body) + AFTER + b"\n"
 
 
 def decode(lines: bytes, path: Path) -> list[Record]:
-    """Return the records of whole lines; those of earlier versions have no checksum.
+    """Return the records of whole lines; lines of earlier versions have no checksum.
 
-    Raises
-    ------
-    DamagedError
-        A line is not what was written; names it by its number from ``lines``' first.
+    Raises DamagedError if a line has changed since it was written; the message gives its number, counted from the first of
+    ``lines``.
     """
     records = []
     for number, line in enumerate(lines.split(b"\n")[:-1], 1):
@@ -148,12 +143,12 @@ def decode(lines: bytes, path: Path) -> list[Record]:
 
 
 def _record(line: bytes) -> Record:
-    """Raises ValueError where the line is damaged."""
+    """Return the record of a line. Raises ValueError if the line is damaged."""
     body, end = line[:-SUFFIX], line[-SUFFIX:]
     if end == BEFORE + _checksum(body) + AFTER:
         line = body + b"}"
     elif sum(a == b for a, b in zip(end, BEFORE + bytes(DIGITS) + AFTER, strict=False)) > len(BEFORE):
-        raise ValueError(line)  # a checksum, be it damaged itself: not a line of an earlier version, which has none
+        raise ValueError(line)  # a damaged checksum; lines of earlier versions have none
     record = json.loads(line)
     if not isinstance(record, dict):
         raise ValueError(line)
@@ -165,7 +160,7 @@ def _checksum(body: bytes) -> bytes:
 
 
 def _whole(content: bytes, path: Path) -> int:
-    """Where the last whole line ends. What follows it is the beginning of a line; a whole one there has lost its newline."""
+    """Return the end of the last whole line. Raises DamagedError if a whole record without its newline follows."""
     end = content.rfind(b"\n") + 1
     rest = content[end:-1]
     if rest[-SUFFIX : len(rest) - len(AFTER) - DIGITS] == BEFORE and rest.endswith(AFTER):

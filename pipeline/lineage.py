@@ -1,4 +1,4 @@
-"""Where a result comes from: code, configuration, environment."""
+"""The origin of a result: code, configuration, environment."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "mlflow", "dvc")
-WRITTEN_BY_RUNS = ("dvc.lock", "reports")  # they change with every run and say nothing of the code
+WRITTEN_BY_RUNS = ("dvc.lock", "reports")  # change with every run, not with the code
 ADDRESS = re.compile(r'([\w+.-]*://)([^\s"]*)')
-WEB = ("http://", "https://", "ftp://", "ftps://", "s3://", "gs://")  # there an @ may stand in the path
-WEB_USER = re.compile(r"[^/]*@|[^/@:\[]*:(?!\d+[/?#]).*@")  # a colon that no port follows begins a password, with slashes maybe
+WEB = ("http://", "https://", "ftp://", "ftps://", "s3://", "gs://")  # their paths may hold an @
+WEB_USER = re.compile(r"[^/]*@|[^/@:\[]*:(?!\d+[/?#]).*@")  # a colon without a port begins a password
 SECRET = re.compile(
     r'([?&;][\w.-]*(?:user|password|passwd|pwd|token|secret|api_?key|access_?key|credential|signature|\bsig)[\w.-]*=)[^&\s"#;]*',
     re.IGNORECASE,
@@ -25,7 +25,7 @@ SECRET = re.compile(
 
 
 def git_state(root: Path) -> tuple[str | None, bool]:
-    """The commit that is checked out, None outside a repository, and whether tracked files differ from it."""
+    """Return the checked-out commit (None outside a repository) and whether tracked files differ from it."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
@@ -39,16 +39,16 @@ def git_state(root: Path) -> tuple[str | None, bool]:
 
 
 def environment() -> dict[str, str]:
-    """Versions of what the numbers depend on, as far as it is installed: training alone needs neither mlflow nor dvc."""
+    """Return the versions of Python and of those packages that the numbers depend on, as far as installed."""
     installed = {distribution.name: distribution.version for distribution in distributions()}
     return {"python": platform.python_version(), **{name: installed[name] for name in PACKAGES if name in installed}}
 
 
 def without_password(text: str) -> str:
-    """An address, or a text with some in it, as it may be written down: without user, password and the like.
+    """Return a text, or an address, without the users, passwords and tokens of its addresses.
 
-    What stands before the host is left out, what a query says (``?password=…``) becomes ``***``. Where it is not plain how much
-    of an address is the password, too much is left out rather than too little.
+    The part before a host is left out; a secret in a query (``?password=…``) becomes ``***``. In doubt too much is removed
+    rather than too little.
     """
     return ADDRESS.sub(_without_user, SECRET.sub(r"\1***", text))
 
@@ -58,13 +58,13 @@ def _without_user(address: re.Match[str]) -> str:
     if scheme.lower().endswith(WEB):
         user = WEB_USER.match(rest)
         rest = rest[user.end() :] if user else rest
-    elif not rest.startswith("/"):  # of a database: before the last @ is the password, which may hold anything
+    elif not rest.startswith("/"):  # a database's password ends at the last @ and may hold any character
         rest = rest.rpartition("@")[2]
     return scheme + ADDRESS.sub(_without_user, rest)
 
 
 def without_passwords(tree: Any) -> Any:
-    """Plain data, every text in it as it may be written down."""
+    """Return plain data with :func:`without_password` applied to every text in it."""
     if isinstance(tree, dict):
         return {key: without_passwords(value) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -75,19 +75,19 @@ def without_passwords(tree: Any) -> Any:
 
 
 def digest(tree: Any) -> str:
-    """16 hex digits that name plain data, whatever the order of its keys."""
+    """Return a digest of plain data, 16 hex digits, independent of the order of keys."""
     return hashlib.blake2b(json.dumps(tree, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def code_digest(*packages: str) -> str:
-    """16 hex digits that name the source of packages below ``pipeline``, so that a checkpoint knows the code that made it."""
+    """Return a digest of the source of packages below ``pipeline``, 16 hex digits; it ties a checkpoint to its code."""
     root = Path(__file__).parent
     files = sorted(path for package in packages for path in (root / package).rglob("*.py"))
     return digest([[path.relative_to(root).as_posix(), path.read_text()] for path in files])
 
 
 def device_name(device: torch.device) -> str:
-    """The processor's name as its maker gives it."""
+    """Return the model name of the GPU or CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")

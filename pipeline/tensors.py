@@ -1,4 +1,4 @@
-"""Named tensors on disk: safetensors with plain data and a digest of the whole in the header. Nothing is unpickled."""
+"""Read and write named tensors: safetensors with plain data and a digest of the file in the header, no pickle."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pipeline.artifacts import DamagedError, write_bytes
 
 KEY, FORMER_KEY = "studyline", "json"  # of the header's one entry; the former had no digest
 EMPTY = "0" * 64  # stands for the digest while it is computed
-DAMAGED = "the tensors are not those that were written"
-REMEDY = "its digest is not that of its content; restore it from a copy, or train this network again"
+DAMAGED = "the tensors must be those that were written"
+REMEDY = "its digest must match its content; restore it from a copy, or train this network again"
 MARK = b'{\\"sha256\\": \\"'  # what precedes the digest, JSON within JSON
 
 
 def pack(tensors: Mapping[str, Tensor], metadata: Any = None) -> bytes:
-    """Return the content of a safetensors file with plain data and a SHA-256 of everything; see :func:`unpack`."""
+    """Return the bytes of a safetensors file with plain data and a SHA-256 of the whole, for :func:`unpack`."""
     text = json.dumps({"sha256": EMPTY, "metadata": metadata})
     content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {KEY: text})
     start = content.index(MARK) + len(MARK)
@@ -30,12 +30,9 @@ def pack(tensors: Mapping[str, Tensor], metadata: Any = None) -> bytes:
 
 
 def unpack(content: bytes) -> tuple[dict[str, Tensor], Any]:
-    """Return tensors, on the CPU, and plain data from :func:`pack`; files of earlier versions have no digest.
+    """Return tensors, on the CPU, and plain data from the bytes of :func:`pack`; earlier versions wrote no digest.
 
-    Raises
-    ------
-    DamagedError
-        The content is not what was packed.
+    Raises DamagedError if the content has changed since it was packed.
     """
     metadata = check(content)
     try:
@@ -45,13 +42,7 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], Any]:
 
 
 def check(content: bytes) -> Any:
-    """Return the plain data from :func:`pack` where the whole content is as it was packed.
-
-    Raises
-    ------
-    DamagedError
-        It is not.
-    """
+    """Check the digest of the bytes of :func:`pack` and return their plain data. Raises DamagedError if it does not match."""
     try:
         end = 8 + int.from_bytes(content[:8], "little")  # the header's length, then the header, as JSON
         header = json.loads(content[8:end])["__metadata__"]
@@ -66,7 +57,7 @@ def check(content: bytes) -> Any:
 
 
 def _digest(content: bytes, start: int) -> str:
-    """The SHA-256 of a content as if its own digest, which begins at ``start``, were :data:`EMPTY`."""
+    """Return the SHA-256 of a content whose own digest, at ``start``, is replaced by :data:`EMPTY`."""
     digest = hashlib.sha256(content[:start])
     digest.update(EMPTY.encode())
     digest.update(memoryview(content)[start + len(EMPTY) :])
@@ -74,17 +65,14 @@ def _digest(content: bytes, start: int) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Any = None) -> None:
-    """Write :func:`pack`'s content to a file, atomically."""
+    """Write the bytes of :func:`pack` to a file, atomically."""
     write_bytes(path, pack(tensors, metadata))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """Return what :func:`write_tensors` wrote.
+    """Return the tensors and plain data of a file written by :func:`write_tensors`.
 
-    Raises
-    ------
-    DamagedError
-        The file is not what was written.
+    Raises DamagedError if the file has changed since it was written.
     """
     try:
         return unpack(path.read_bytes())

@@ -1,4 +1,4 @@
-"""MLflow's user interface over the runs of this project, opened where it shows trainings and their charts."""
+"""Start MLflow's user interface for this project and open its training charts."""
 
 from __future__ import annotations
 
@@ -26,21 +26,18 @@ LIGHT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETR
 
 @contextmanager
 def serving(store: Store, port: int = PORT) -> Iterator[tuple[Store, subprocess.Popen[bytes]]]:
-    """A light MLflow server over a store on this machine, answering; it and its children end with the block.
+    """Run a light MLflow server for a store on this machine; it and its children end with the block.
 
-    Yields the store as the server shows it, and the process. The port is the first free one from ``port`` on.
+    Yields the store at the server's address, and the process. The port is the first free one from ``port`` on.
 
-    Raises
-    ------
-    TrackingError
-        The server ended, or did not answer in time.
+    Raises TrackingError if the server ended, or did not answer in time.
     """
     assert store.artifacts is not None, "a server needs no other server"
     port = free_port(port)
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port)]
     command += ["--artifacts-destination", store.artifacts]
     url = f"http://{HOST}:{port}"
-    environ = {**LIGHT, "MLFLOW_BACKEND_STORE_URI": store.uri}  # everybody sees command lines, and it may hold a password
+    environ = {**LIGHT, "MLFLOW_BACKEND_STORE_URI": store.uri}  # it may hold a password, and command lines are public
     with answering("MLflow", command, f"{url}/health", store.root, environ) as process:
         yield replace(store, uri=url), process
 
@@ -49,12 +46,9 @@ def serving(store: Store, port: int = PORT) -> Iterator[tuple[Store, subprocess.
 def answering(
     name: str, command: Sequence[str], url: str, root: Path, environ: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server process that answers at ``url``; it and its children end with the block.
+    """Run a server process and wait until it answers at ``url``; it and its children end with the block.
 
-    Raises
-    ------
-    TrackingError
-        The server ended, or did not answer in time.
+    Raises TrackingError if the server ended, or did not answer in time.
     """
     log = root / ".cache" / f"{name.lower()}-server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +62,7 @@ def answering(
 
 
 def show(store: Store) -> None:
-    """Print where the charts and the newest run are, and open the charts if there is a display."""
+    """Print the addresses of the charts and of the newest run; open the charts if there is a display."""
     charts, newest = addresses(store)
     print(f"MLflow\n  charts      {charts}\n  newest run  {newest or 'none yet: make repro'}", flush=True)
     if has_display(os.environ):
@@ -76,13 +70,13 @@ def show(store: Store) -> None:
 
 
 def addresses(store: Store) -> tuple[str, str | None]:
-    """The pages of the experiment's charts and of its newest run, from a server that answers."""
+    """Return the addresses of the experiment's charts and of its newest run, None if there is no run."""
     api = f"{store.uri.rstrip('/')}/api/2.0/mlflow"
-    found = requests.get(f"{api}/experiments/get-by-name", {"experiment_name": store.experiment}, timeout=10)
-    if found.status_code == 404:
+    answer = requests.get(f"{api}/experiments/get-by-name", {"experiment_name": store.experiment}, timeout=10)
+    if answer.status_code == 404:
         return store.uri, None
-    found.raise_for_status()
-    experiment_id = found.json()["experiment"]["experiment_id"]
+    answer.raise_for_status()
+    experiment_id = answer.json()["experiment"]["experiment_id"]
     search = {"experiment_ids": [experiment_id], "max_results": 1, "order_by": ["attributes.start_time DESC"]}
     runs = requests.post(f"{api}/runs/search", json=search, timeout=10).json().get("runs", [])
     return store.page(experiment_id), store.page(experiment_id, runs[0]["info"]["run_id"]) if runs else None
@@ -93,7 +87,7 @@ def has_display(environ: Mapping[str, str]) -> bool:
 
 
 def free_port(port: int) -> int:
-    """The first port from this one on that nobody listens at."""
+    """Return the first free port from ``port`` on."""
     return next(candidate for candidate in range(port, 65536) if _is_free(candidate))
 
 
@@ -115,11 +109,11 @@ def _await(name: str, url: str, process: subprocess.Popen[bytes], log: Path) -> 
                 return
         except requests.RequestException:
             time.sleep(0.2)
-    raise TrackingError(f"the {name} server did not start; it wrote why to {log}")
+    raise TrackingError(f"the {name} server did not start; see {log}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a server and all its children; some outlive a polite request to their parent alone."""
+    """End a server and all its children: SIGTERM, then SIGKILL, to the process group, as some children outlive their parent."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)

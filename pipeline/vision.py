@@ -1,8 +1,7 @@
-"""torchvision, importable beside every build of torch: ``from pipeline.vision import torchvision``.
+"""Import torchvision with any build of torch: ``from pipeline.vision import torchvision``.
 
-The wheel on the package index is built against torch with CUDA. Beside a CPU-only torch its compiled operators cannot be
-loaded, and importing it fails because it registers a fake for an operator, ``nms``, that then does not exist. Declaring
-the missing operators is enough: all else that we use of torchvision is Python.
+The published wheel is built against torch with CUDA. With a CPU-only torch its compiled operators cannot be loaded, and its
+import fails on the operator ``nms``. Declaring the missing operators is enough: we use only its Python code.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ _declared: torch.library.Library | None = None  # a Library unregisters its oper
 
 
 def declare_missing_operators() -> bool:
-    """Declare torchvision's operators if its compiled ones cannot be loaded; True if that was necessary."""
+    """Declare torchvision's operators if its compiled ones cannot be loaded; return whether that was necessary."""
     global _declared
     spec = importlib.util.find_spec("torchvision")  # finds it without importing it
     assert spec is not None

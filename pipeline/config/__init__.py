@@ -1,4 +1,4 @@
-"""The typed, frozen form of ``params.yaml``: parsed once at the edge, passed on section by section."""
+"""The typed, frozen configuration: ``params.yaml`` parsed once at the edge, passed on section by section."""
 
 from pipeline.config.parsing import ConfigError, load, parse, schema, to_tree
 from pipeline.config.sections import (

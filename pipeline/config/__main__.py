@@ -1,4 +1,4 @@
-"""``python -m pipeline.config check`` ends with one line if params.yaml breaks a rule; ``schema`` prints its JSON schema."""
+"""``python -m pipeline.config check`` checks params.yaml; ``python -m pipeline.config schema`` prints its JSON schema."""
 
 import json
 import sys

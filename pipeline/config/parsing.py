@@ -1,4 +1,4 @@
-"""From ``params.yaml`` to frozen sections, and in one line what is wrong with it."""
+"""Parse ``params.yaml`` into frozen sections; report an error in one line."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pipeline.config.sections import Params
 
 
 class ConfigError(ValueError):
-    """A configuration that breaks a rule: one line with key, value, rule and, where there is one, the nearest valid key."""
+    """A configuration that breaks a rule; one line with key, rule, value and, if one is near, the valid key."""
 
 
-SYNONYMS = {"learning_rate": "lr"}  # what people write, and no similarity would find
+SYNONYMS = {"learning_rate": "lr"}  # common names too dissimilar to be matched
 
 _ADAPTER = TypeAdapter(Params)
 
@@ -28,33 +28,32 @@ _ADAPTER = TypeAdapter(Params)
 def load(path: Path | str = "params.yaml") -> Params:
     """Read and check ``params.yaml``.
 
-    Raises
-    ------
-    ConfigError
-        The file is missing, is no YAML, or breaks a rule; one line that says which.
+    Raises ConfigError if the file is missing, is not YAML, or breaks a rule.
     """
     try:
         tree = YAML(typ="safe").load(Path(path))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; run from the repository's root") from None
     except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+        raise ConfigError(f"{path}{yaml_problem(error)}") from None
     return parse({} if tree is None else tree)
 
 
-def parse(tree: Any) -> Params:
-    """Turn plain mappings, lists and scalars into :class:`Params`; absent keys take their defaults.
+def yaml_problem(error: YAMLError) -> str:
+    """Return the line and problem of a YAML error, to follow the name of the file: `` line 3: not valid YAML: …``."""
+    mark = getattr(error, "problem_mark", None)
+    place = f" line {mark.line + 1}" if mark else ""
+    return f"{place}: not valid YAML: {getattr(error, 'problem', None) or error}"
 
-    Raises
-    ------
-    ConfigError
-        An unknown key, a wrong type or an impossible value.
+
+def parse(tree: Any) -> Params:
+    """Return plain mappings, lists and scalars as :class:`Params`; absent keys take their defaults.
+
+    Raises ConfigError for an unknown key, a wrong type or an impossible value.
     """
     if not isinstance(tree, Mapping):
         raise ConfigError(f"params must be a mapping of sections {_keys(())}, got {tree!r}")
-    # Through JSON, where types stay strict and yet a list may fill a tuple; a YAML date becomes text, an integer key too.
+    # JSON keeps types strict but lets a list fill a tuple; YAML dates and integer keys become text.
     try:
         text = json.dumps(tree, default=str)
     except (TypeError, ValueError, RecursionError):
@@ -67,17 +66,17 @@ def parse(tree: Any) -> Params:
 
 
 def to_tree(params: Any) -> Any:
-    """The inverse of :func:`parse`, for :class:`Params` or any section: plain dicts, lists and scalars."""
+    """Return :class:`Params` or a section as plain dicts, lists and scalars; the inverse of :func:`parse`."""
     return TypeAdapter(type(params)).dump_python(params, mode="json")
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of ``params.yaml``, for editors."""
+    """Return the JSON Schema (draft 2020-12) of ``params.yaml``, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_ADAPTER.json_schema(), "title": "studyline params.yaml"}
 
 
 def _one_line(error: ValidationError, tree: Mapping[str, Any]) -> str:
-    """The first broken rule as ``key: rule, got value``; an unknown key goes first, as it often explains the others."""
+    """Return the first broken rule as ``key: rule, got value``; unknown keys come first, as they often explain the others."""
     errors = sorted(error.errors(), key=lambda item: item["type"] != "unexpected_keyword_argument")
     path, value = _walk(tree, errors[0]["loc"])
     key = _dotted(path)
@@ -87,8 +86,8 @@ def _one_line(error: ValidationError, tree: Mapping[str, Any]) -> str:
     if errors[0]["type"] == "missing":
         return f"{_dotted(errors[0]['loc'])}: this key is required"
     rules = [_rule(item["msg"]) for item in errors if _walk(tree, item["loc"])[0] == path]
-    shown = "" if isinstance(value, Mapping) else f", got {json.dumps(value, default=str)}"
-    return f"{key or 'params'}: {' or '.join(dict.fromkeys(rules))}{shown}"
+    got = "" if isinstance(value, Mapping) else f", got {json.dumps(value, default=str)}"
+    return f"{key or 'params'}: {' or '.join(dict.fromkeys(rules))}{got}"
 
 
 def _rule(message: str) -> str:
@@ -102,7 +101,7 @@ def _rule(message: str) -> str:
 
 
 def _walk(tree: Any, loc: Sequence[str | int]) -> tuple[tuple[str | int, ...], Any]:
-    """The part of an error's location that is a path in the tree (pydantic adds the branches of unions), and what is there."""
+    """Return the part of an error location that is a path in the tree, without pydantic's union branches, and its value."""
     path: list[str | int] = []
     for step in loc:
         try:
@@ -114,12 +113,12 @@ def _walk(tree: Any, loc: Sequence[str | int]) -> tuple[tuple[str | int, ...], A
 
 
 def _dotted(path: Sequence[str | int]) -> str:
-    """``("model", "conv", 0, "out")`` as ``model.conv[0].out``."""
+    """Return the text of a path: ``model.conv[0].out`` for ``("model", "conv", 0, "out")``."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
 def _keys(path: Sequence[str | int]) -> list[str]:
-    """The keys that are valid inside the mapping at ``path``."""
+    """Return the valid keys of the mapping at ``path``."""
     definitions = _ADAPTER.json_schema()["$defs"]
     node: dict[str, Any] = _ADAPTER.json_schema()
     for step in (*path, None):
@@ -136,7 +135,7 @@ def _keys(path: Sequence[str | int]) -> list[str]:
 
 
 def _nearest(path: Sequence[str | int]) -> str | None:
-    """The valid key closest to an unknown one: the same name in another section first, then a similar name beside it."""
+    """Return the valid key closest to an unknown one: the same name in another section first, then a similar name beside it."""
     name = SYNONYMS.get(str(path[-1]), str(path[-1]))
     for section in _keys(()):
         if name in _keys((section,)):

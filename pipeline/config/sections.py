@@ -1,4 +1,4 @@
-"""Every key of ``params.yaml``: its type, its range and its meaning, as frozen objects."""
+"""Every key of ``params.yaml`` as a frozen object: type, range and meaning."""
 
 from __future__ import annotations
 

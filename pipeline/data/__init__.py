@@ -1,5 +1,5 @@
-"""From published bytes to memory-mapped arrays."""
+"""Fetch, read, split and check data sets; store them as memory-mapped arrays."""
 
 
 class DataError(ValueError):
-    """Data that cannot be used: names the file or the class, says what is wrong and what to do."""
+    """Data that cannot be used; the message names the file or class, the rule and the remedy."""

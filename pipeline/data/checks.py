@@ -1,4 +1,4 @@
-"""What is wrong with the data, if anything: verdicts, and the numbers and pictures behind them."""
+"""Check the splits for duplicates, label conflicts, imbalance and blank images; report verdicts with their evidence."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pipeline.data.duplicates import NEAR, Pair, Place, across, groups, near
 from pipeline.verdict import Verdict
 
 IMBALANCE = 3.0  # largest over smallest class
-LEAK = 0.01  # of a held-out split; from here on its accuracy is not to be trusted
+LEAK = 0.01  # share of a held-out split; from here on its accuracy cannot be trusted
 SHOWN = 6  # examples of each finding
 PER_CLASS = 8  # example images
 THUMBNAIL = 64  # pixels
 
 
 class Gallery:
-    """Describes single images for people: where they are, what they are called, and a small picture."""
+    """Describes single images: place, name, class and thumbnail."""
 
     def __init__(self, splits: Mapping[str, Split], origins: Mapping[str, Sequence[str]], classes: Sequence[str]) -> None:
         self.splits, self.origins, self.classes = splits, origins, classes
@@ -41,20 +41,20 @@ class Gallery:
 
 
 def check(splits: Mapping[str, Split], origins: Mapping[str, Sequence[str]], classes: Sequence[str]) -> dict[str, Any]:
-    """Examine the three splits.
+    """Check the three splits.
 
     Parameters
     ----------
     splits : train, validation, test, in this order
-    origins : for each image of each split its file, or its place in the published files
+    origins : by split, for each image its file or its place in the published data
 
     Returns
     -------
-    What ``checks.json`` holds: ``verdicts``; ``counts`` per class and split; ``duplicates`` with ``exact``, ``near`` and
+    The content of ``checks.json``: ``verdicts``; ``counts`` per class and split; ``duplicates`` with ``exact``, ``near`` and
     ``conflicting``, each ``{"count", "examples": [[image, image, similarity]]}``; ``constant`` ``{"count", "examples"}``;
     ``examples``: base64 PNGs by class.
     """
-    gallery = Gallery(splits, origins, classes)
+    gallery, train = Gallery(splits, origins, classes), splits["train"]
     same = groups(splits)
     exact, alike = across(same), _near(splits)
     conflicting = [_conflict(group, gallery) for group in same if len({gallery.label(place) for place in group}) > 1]
@@ -81,12 +81,15 @@ def check(splits: Mapping[str, Split], origins: Mapping[str, Sequence[str]], cla
             for name, pairs in (("exact", exact), ("near", alike), ("conflicting", conflicting))
         },
         "constant": {"count": len(constant), "examples": [gallery.show(place) for place in constant[:SHOWN]]},
-        "examples": {name: _examples(splits["train"], label) for label, name in enumerate(classes)},
+        "examples": {
+            name: [thumbnail(train.images[index]) for index in np.flatnonzero(train.labels == label)[:PER_CLASS]]
+            for label, name in enumerate(classes)
+        },
     }
 
 
 def thumbnail(image: np.ndarray) -> str:
-    """A uint8 (1 or 3, height, width) image as base64 PNG, at most 64 pixels in each direction."""
+    """Return a uint8 image (1 or 3, height, width) as base64 PNG, at most 64 pixels in each direction."""
     picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
@@ -95,7 +98,7 @@ def thumbnail(image: np.ndarray) -> str:
 
 
 def _near(splits: Mapping[str, Split]) -> list[Pair]:
-    """Near duplicates of each split in the splits before it, at most one pair per image and earlier split."""
+    """Return the near duplicates of each split in earlier splits, at most one pair per image and earlier split."""
     names = list(splits)
     return sorted(
         (
@@ -122,9 +125,9 @@ def _exact_verdict(pairs: Sequence[Pair], gallery: Gallery) -> Verdict:
 
 
 def _near_verdict(pairs: Sequence[Pair], gallery: Gallery) -> Verdict:
-    rule = f"correlation r with r² >= {NEAR**2:.2f} after removing brightness and contrast"
+    rule = f"correlation r with r² >= {NEAR**2:.2f}, brightness and contrast removed"
     if not pairs:
-        return Verdict("good", "Validation and test hold no near copy of images in an earlier split", f"none reaches {rule}")
+        return Verdict("good", "Validation and test hold no near copy of images in an earlier split", f"no pair reaches {rule}")
     remedy = "Look at the pairs; put pictures of the same thing (bursts, crops, recompressed copies) into the same split"
     title = f"Validation and test hold {_copies(pairs, 'near ')} of images in an earlier split"
     return Verdict(_severity(pairs, gallery), title, f"{rule}; {_evidence(pairs, gallery)}", remedy)
@@ -132,7 +135,7 @@ def _near_verdict(pairs: Sequence[Pair], gallery: Gallery) -> Verdict:
 
 def _conflict_verdict(pairs: Sequence[Pair], gallery: Gallery) -> Verdict:
     if not pairs:
-        return Verdict("good", "No image carries two different labels", "all exact copies agree")
+        return Verdict("good", "No image has two different labels", "all exact copies agree")
     listed = [
         f"{gallery.name(p.earlier)} is {gallery.classes[gallery.label(p.earlier)]}, "
         f"{gallery.name(p.held_out)} is {gallery.classes[gallery.label(p.held_out)]}"
@@ -151,8 +154,8 @@ def _balance_verdict(counts: np.ndarray, classes: Sequence[str]) -> Verdict:
     evidence = f"training images per class: {spread if ratio > 1 else counts[largest]}; {share}"
     if ratio <= IMBALANCE:
         return Verdict("good", "The classes are balanced", evidence)
-    remedy = f"Judge by balanced accuracy and by the row of each class; collect more of {classes[smallest]}"
-    return Verdict("warn", "The classes are of very different size", evidence, remedy)
+    remedy = f"Judge by balanced accuracy and by the scores of each class; collect more images of {classes[smallest]}"
+    return Verdict("warn", "The classes differ greatly in size", evidence, remedy)
 
 
 def _constant_verdict(places: Sequence[Place], gallery: Gallery) -> Verdict:
@@ -161,12 +164,12 @@ def _constant_verdict(places: Sequence[Place], gallery: Gallery) -> Verdict:
     listed = [gallery.name(place) for place in places[:SHOWN]]
     title = f"{_images(len(places))} of one single colour"
     return Verdict(
-        "warn", title, _list(listed, len(places)), "Remove or replace them: they carry a label, and nothing to learn it from"
+        "warn", title, _list(listed, len(places)), "Remove or replace them: they have a label but nothing to learn it from"
     )
 
 
 def _severity(pairs: Sequence[Pair], gallery: Gallery) -> Any:
-    """Bad where a share of a held-out split leaked that could move its accuracy."""
+    """Return "bad" if at least 1 % of a held-out split leaked, else "warn"."""
     shares = [
         len({pair.held_out for pair in pairs if pair.held_out.split == name}) / len(split)
         for name, split in gallery.splits.items()
@@ -191,16 +194,12 @@ def _show(pair: Pair, gallery: Gallery) -> list[Any]:
     return [gallery.show(pair.held_out), gallery.show(pair.earlier), round(pair.similarity, 4)]
 
 
-def _examples(train: Split, label: int) -> list[str]:
-    return [thumbnail(train.images[index]) for index in np.flatnonzero(train.labels == label)[:PER_CLASS]]
-
-
 def _images(count: int) -> str:
     return "1 image" if count == 1 else f"{count} images"
 
 
-def _list(shown: Sequence[str], count: int) -> str:
-    return ", ".join(shown) + (f" and {count - len(shown)} more" if count > len(shown) else "")
+def _list(examples: Sequence[str], count: int) -> str:
+    return ", ".join(examples) + (f" and {count - len(examples)} more" if count > len(examples) else "")
 
 
 def _total(gallery: Gallery) -> int:

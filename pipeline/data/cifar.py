@@ -1,4 +1,4 @@
-"""The binary version of CIFAR-10: records of one label byte and 3072 pixel bytes, in files inside a tar archive.
+"""Read the binary version of CIFAR-10: records of one label byte and 3072 pixel bytes, in files of a tar archive.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html. The Python version of the archive is a pickle, which can run code.
 """
@@ -13,9 +13,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from pipeline.data import DataError
-from pipeline.data.dataset import Split
+from pipeline.data.dataset import Published, Split
 from pipeline.data.idx import check_labels
-from pipeline.data.published import Published
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
@@ -26,13 +25,10 @@ MOST = 100_000_000  # bytes of one member; the published ones have 30,730,000
 
 
 def read_cifar10(archive: Path) -> Published:
-    """The images in ``cifar-10-binary.tar.gz``; members are read in memory, nothing is extracted to disk.
+    """Return the images in ``cifar-10-binary.tar.gz``; members are read in memory, nothing is extracted to disk.
 
-    Raises
-    ------
-    DataError
-        A damaged or truncated archive, a member that is missing, twice there, not a plain file, of a wrong size, or a label
-        out of range.
+    Raises DataError for a damaged or truncated archive, a member that is missing, repeated, not a plain file or of a wrong size,
+    or a label out of range.
     """
     members: dict[str, np.ndarray] = {}
     try:
@@ -43,7 +39,7 @@ def read_cifar10(archive: Path) -> Published:
                     raise DataError(f"{archive}: member {member.name} has {member.size} bytes, more than {MOST}")
                 if name in (*TRAIN, TEST):
                     if name in members:
-                        raise DataError(f"{archive}: member {name} is there twice")
+                        raise DataError(f"{archive}: each member must occur once, got {name} twice; fetch the file again")
                     members[name] = _records(archive, tar, member)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{archive}: damaged archive ({error}); fetch the file again") from None
@@ -54,7 +50,7 @@ def read_cifar10(archive: Path) -> Published:
 
 
 def _records(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> np.ndarray:
-    """The records of one member: uint8 (n, RECORD)."""
+    """Return the records of one member: uint8 (n, RECORD)."""
     file = tar.extractfile(member) if member.isreg() else None
     if file is None or not member.size or member.size % RECORD:
         raise DataError(f"{archive}: member {member.name} must be a file of whole records of {RECORD} bytes, got {member.size}")

@@ -1,4 +1,4 @@
-"""Images of one size and number of channels from images of another, and what training needs to know of them as a whole."""
+"""Convert the size and channels of images; compute pixel statistics and the fingerprint of a data set."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SMALLEST_STD = 1 / 255  # one grey level, so that a channel which never varies c
 
 
 def blocks(images: np.ndarray) -> Iterator[slice]:
-    """Slices of the first axis, each few enough images that a floating-point copy of them does not fill the memory."""
+    """Return slices of the first axis, each with few enough images to hold a floating-point copy in memory."""
     step = max(1, BLOCK // int(np.prod(images.shape[1:])))
     return (slice(start, start + step) for start in range(0, len(images), step))
 
 
 def convert(images: np.ndarray, size: int | None, channels: int | None) -> np.ndarray:
-    """Scale with antialiasing to ``size`` x ``size``; colour to grey by luma, grey to colour by repetition.
+    """Scale images with antialiasing to ``size`` x ``size``; convert colour to grey by luma, grey to colour by repetition.
 
     Parameters
     ----------
     images : uint8 array of shape (n, 1 or 3, height, width)
-    size, channels : None: as they are
+    size, channels : None: unchanged
 
     Returns
     -------
@@ -50,7 +50,7 @@ def convert(images: np.ndarray, size: int | None, channels: int | None) -> np.nd
 
 
 def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, pixels scaled to [0, 1], exactly, from counts of the 256 levels.
+    """Return mean and standard deviation per channel, pixels scaled to [0, 1], exactly, from counts of the 256 levels.
 
     The deviation is at least one grey level, 1/255.
     """
@@ -68,7 +68,7 @@ def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]
 
 
 def fingerprint(splits: Iterable[Split], classes: Sequence[str]) -> str:
-    """MD5 over the class names and the shapes and bytes of all arrays, in order: 32 hex digits."""
+    """Return the MD5 of the class names and of the shapes and bytes of all arrays, in order; 32 hex digits."""
     digest = hashlib.md5(repr(tuple(classes)).encode(), usedforsecurity=False)
     for split in splits:
         for array in (split.images, split.labels):

@@ -1,16 +1,19 @@
-"""The arrays that the rest of the pipeline works on, memory-mapped from disk.
+"""The images and labels of a data set, memory-mapped from disk.
 
-Two types keep the search blind: training and studies receive :class:`SearchData`, which holds train and
-validation only; the test split is a plain :class:`Split` that :func:`open_test` alone gives out.
+Two types keep the search blind: training and studies receive :class:`SearchData`, which holds train and validation only; only
+:func:`open_test` returns the test split.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from pipeline import artifacts, line_log
 from pipeline.artifacts import verified
@@ -18,7 +21,7 @@ from pipeline.artifacts import verified
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a model needs to know of the data it was trained on.
+    """The properties of a data set that a model depends on.
 
     name : of the data set
     classes : names, by label
@@ -40,7 +43,8 @@ class DatasetInfo:
 
     @classmethod
     def read(cls, folder: Path) -> DatasetInfo:
-        tree = artifacts.read_json(folder / "dataset.json")
+        """Read what :meth:`write` wrote. Raises DamagedError where the file is not as it was written."""
+        tree = artifacts.read_json(verified(folder, "dataset.json") / "dataset.json")
         for key in ("classes", "shape", "mean", "std"):
             tree[key] = tuple(tree[key])
         tree["counts"] = {split: tuple(counts) for split, counts in tree["counts"].items()}
@@ -66,7 +70,7 @@ class Split:
 
     @classmethod
     def read(cls, folder: Path, name: str) -> Split:
-        """Map the arrays copy-on-write: pages are shared with every other reader, and nobody can change the file."""
+        """Map the arrays copy-on-write: readers share the pages, and nobody can change the file."""
         return cls(*(np.load(folder / f"{name}_{part}.npy", mmap_mode="c") for part in ("images", "labels")))
 
     def write(self, folder: Path, name: str) -> None:
@@ -76,8 +80,41 @@ class Split:
 
 
 @dataclass(frozen=True)
+class DeviceSplit:
+    """A split on its device, from which batches are gathered.
+
+    images : uint8 (n, channels, height, width); labels : int64 (n,)
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def of(cls, split: Split, device: torch.device) -> DeviceSplit:
+        """Return the split's arrays on a device; on a CPU the tensors share the mapped files, on a GPU they are copies."""
+        return cls(torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device))
+
+
+@dataclass(frozen=True)
+class Published:
+    """All images of a data set, in the parts in which its authors published them.
+
+    classes : names, by label
+    parts : "train" and, if published, "validation" and "test"
+    files : for a folder of images, the file of each image, by part; else empty
+    """
+
+    classes: tuple[str, ...]
+    parts: Mapping[str, Split]
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class SearchData:
-    """All that training and studies can see of the data."""
+    """The data that training and studies can see: train and validation."""
 
     info: DatasetInfo
     train: Split
@@ -85,7 +122,7 @@ class SearchData:
 
     @classmethod
     def read(cls, folder: Path) -> SearchData:
-        """Map the arrays. Raises DamagedError where they are not what was written."""
+        """Map the arrays. Raises DamagedError if they have changed since they were written."""
         verified(folder)
         return cls(DatasetInfo.read(folder), Split.read(folder, "train"), Split.read(folder, "validation"))
 
@@ -96,24 +133,24 @@ class SearchData:
 
 
 def open_test(folder: Path, log: Path, fingerprint: str, reader: str) -> tuple[Split, int]:
-    """Write down that the test images are opened, and open them.
+    """Log an opening of the test images, then open them.
 
     Parameters
     ----------
-    log : where openings are written down, one line each; one that was not written whole was no opening
+    log : file of openings, one line each
     fingerprint : of the data set, so that openings are counted per data set
-    reader : who opens it: the id of a run
+    reader : id of the run that opens them
 
     Returns
     -------
-    The test split, and how often the test set of this data set has been opened, this time included.
+    The test split, and the number of openings of this data set's test images, this one included.
 
     Raises
     ------
     OSError
-        It cannot be written down, as where the disk is full. Then nothing was written, and the images stay closed.
+        The opening cannot be logged, e.g. because the disk is full; the images stay closed.
     DamagedError
-        The images, or what is written down of earlier openings, are not what was written.
+        The images or the log have changed since they were written.
     """
     test = Split.read(verified(folder), "test")
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Scikit-learn's bundled handwritten digits, laid out as MNIST is: 20 x 20 in the middle of 28 x 28.
+"""Read scikit-learn's handwritten digits, laid out like MNIST: 20 x 20 in the middle of 28 x 28.
 
 Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998 (its
 1,797 test images).
@@ -14,16 +14,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pipeline.data.dataset import Split
-from pipeline.data.published import Published
+from pipeline.data.dataset import Published, Split
 
 CLASSES = tuple(str(digit) for digit in range(10))
-DARKEST = 16  # of the published pixels, which are counts in 0 to 16
+DARKEST = 16  # published pixels are counts in 0 to 16
 INK, MARGIN = 20, 4  # pixels of the canvas
 
 
 def write_digits(folder: Path) -> dict[str, dict[str, Any]]:
-    """Write the published arrays, (1797, 8, 8) and (1797,), and describe the files as ``source.json`` does."""
+    """Write the published arrays, (1797, 8, 8) and (1797,); return the description of the files for ``source.json``."""
     import sklearn
     from sklearn.datasets import load_digits
 
@@ -39,7 +38,7 @@ def write_digits(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_digits(folder: Path) -> Published:
-    """The digits as uint8 (1797, 1, 28, 28); there is no official test part."""
+    """Return the digits as uint8 (1797, 1, 28, 28); there is no official test part."""
     images, labels = np.load(folder / "digits-images.npy"), np.load(folder / "digits-labels.npy")
     return Published(CLASSES, {"train": Split(on_canvas(images), labels)})
 

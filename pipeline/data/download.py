@@ -1,7 +1,7 @@
-"""Fetch the files of a data set once, from the first mirror that has them, and believe nothing before its checksum.
+"""Fetch the files of a data set once, from the first mirror that has them, and verify their checksums.
 
-A file grows as ``NAME.XXXXXXXX.part`` (the middle stands for its address, so that two mirrors never mix) and takes its
-name only when whole and verified; after a kill or a cut connection the same address goes on where it stopped.
+A file grows as ``NAME.XXXXXXXX.part`` (a hash of its address, so that two mirrors never mix) and takes its
+name only when whole and verified; after a kill or a cut connection the transfer resumes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pipeline.lineage import without_password
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 10.0  # seconds without a byte
-SLACK = 1 << 16  # bytes by which gzip may enlarge what cannot be compressed
-ORIGINS = "origins.json"  # beside the fetched files: where each came from
+SLACK = 1 << 16  # bytes that gzip may add to incompressible content
+ORIGINS = "origins.json"  # beside the fetched files: the address of each
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,11 @@ class Fetched:
 
 
 def acquire(section: Data, target: Path, *, cache: Path, mirror: str | None, timeout: float = TIMEOUT) -> None:
-    """Make ``target`` hold the files of ``section.name`` and ``source.json``, whole or not at all.
+    """Fill ``target`` with the files of ``section.name`` and ``source.json``, whole or not at all.
 
-    A folder of images stays where it is: of it only the list of files is written.
+    A folder of images stays in place; only its list of files is written.
 
-    Raises
-    ------
-    DataError
-        No mirror has a file, or the folder of images is malformed.
+    Raises DataError if no mirror has a file, or the folder of images is malformed.
     """
     source = SOURCES[section.name]
     with artifacts.atomic_folder(target) as folder:
@@ -62,17 +59,12 @@ def acquire(section: Data, target: Path, *, cache: Path, mirror: str | None, tim
 
 
 def obtain(source: Source, cache: Path, *, mirror: str | None, timeout: float = TIMEOUT) -> list[Fetched]:
-    """The verified files of a data set in ``cache``; what is there already is verified again and not fetched.
+    """Return the verified files of a data set in ``cache``; fetch those that are missing or damaged.
 
-    Parameters
-    ----------
+    Raises DataError if no mirror has a file; the message names each mirror with its reason, and the remedy.
+
     mirror : a folder, file or URL (file, http, https) at or above the data set, tried before the public ones
     timeout : seconds without a byte after which a mirror is given up
-
-    Raises
-    ------
-    DataError
-        No mirror has a file: names each with its reason, and what to do.
     """
     cache.mkdir(parents=True, exist_ok=True)
     with artifacts.locked(cache, notice=f"another process fetches {source.name}; waiting for it"):
@@ -91,7 +83,7 @@ def obtain(source: Source, cache: Path, *, mirror: str | None, timeout: float = 
 
 
 def mismatch(path: Path, name: str, file: RemoteFile) -> str | None:
-    """Why the bytes in ``path``, meant to be called ``name``, are not ``file``; None: they are.
+    """Return why the content of ``path``, a candidate for ``name``, is not ``file``; None if it is.
 
     Never decompresses more than the expected content.
     """
@@ -139,7 +131,7 @@ def _fetch(file: RemoteFile, source: Source, cache: Path, mirror: str | None, ti
 
 
 def _mirrors(file: RemoteFile, source: Source, mirror: str | None) -> Iterator[tuple[str, list[str]]]:
-    """Each mirror with the addresses at which the file may be; a named one may lie above or at the data set, or be the file."""
+    """Yield each mirror with the file's possible addresses; ``mirror`` may be above or at the data set, or the file itself."""
     if mirror is not None:
         base = mirror.rstrip("/")
         locations = [f"{base}/{folder}{name}" for folder in (f"{source.name}/", "") for name in file.names]
@@ -149,8 +141,8 @@ def _mirrors(file: RemoteFile, source: Source, mirror: str | None) -> Iterator[t
 
 
 def _from_mirror(file: RemoteFile, locations: Sequence[str], cache: Path, timeout: float) -> Fetched:
-    """Try the addresses of one mirror in order, all of them unless it does not answer at all."""
-    found, absent = [], []
+    """Fetch a file from the first of a mirror's addresses that has it; stop at once if the mirror does not answer."""
+    failures, absent = [], []
     for location in locations:
         try:
             return _from_location(file, location, cache, timeout)
@@ -159,8 +151,8 @@ def _from_mirror(file: RemoteFile, locations: Sequence[str], cache: Path, timeou
         except NotThereError as error:
             absent.append(f"{error} ({' or '.join(file.names)})")
         except MirrorError as error:
-            found.append(f"{location.rsplit('/', 1)[-1]}: {error}")
-    raise MirrorError("; ".join(dict.fromkeys(found or absent)))
+            failures.append(f"{location.rsplit('/', 1)[-1]}: {error}")
+    raise MirrorError("; ".join(dict.fromkeys(failures or absent)))
 
 
 def _from_location(file: RemoteFile, location: str, cache: Path, timeout: float) -> Fetched:
@@ -169,7 +161,7 @@ def _from_location(file: RemoteFile, location: str, cache: Path, timeout: float)
     resumed = part.is_file()
     transfer(location, part, limit=file.bytes + SLACK, timeout=timeout)
     reason = mismatch(part, name, file)
-    if reason and resumed:  # its beginning may be of another version of the file
+    if reason and resumed:  # the first part may be from another version of the file
         part.unlink()
         transfer(location, part, limit=file.bytes + SLACK, timeout=timeout)
         reason = mismatch(part, name, file)
@@ -185,7 +177,7 @@ def _from_location(file: RemoteFile, location: str, cache: Path, timeout: float)
 
 
 def _place(fetched: Fetched, folder: Path) -> dict[str, Any]:
-    """Put a cached file into ``folder``, without a second copy where the file system allows, and describe it."""
+    """Link (or copy) a cached file into ``folder``; return its description for ``source.json``."""
     target = folder / fetched.path.name
     try:
         os.link(fetched.path, target)

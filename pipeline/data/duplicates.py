@@ -1,4 +1,4 @@
-"""The same image twice: exactly, or but for brightness, contrast and a little noise."""
+"""Find images that occur twice: exactly, or up to brightness, contrast and a little noise."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from pipeline.data.convert import blocks
 from pipeline.data.dataset import Split
 
-# Of an image's variance, at most 1 % may differ once brightness and contrast are removed (correlation r, r^2 >= 0.99).
-# Of MNIST's 10,000 test images none reaches this with a training image: the closest pair, two ones, has r^2 = 0.984.
+# At most 1 % of an image's variance may differ once brightness and contrast are removed (correlation r, r^2 >= 0.99).
+# None of MNIST's 10,000 test images reaches this with a training image: the closest pair, two ones, has r^2 = 0.984.
 NEAR = 0.99**0.5
 COARSE = 14  # pixels; enough to find the nearest candidate, and 2 x 2 pixels of a 28 x 28 image
 SCORES = 1 << 22  # similarities held at a time
@@ -39,7 +39,7 @@ class Pair:
 
 
 def groups(splits: Mapping[str, Split]) -> list[list[Place]]:
-    """Sets of two or more places with identical pixels; within a set in the order of ``splits``."""
+    """Return the sets of two or more places with identical pixels, each in the order of ``splits``."""
     places = defaultdict(list)
     for name, split in splits.items():
         for index, image in enumerate(split.images):
@@ -47,13 +47,13 @@ def groups(splits: Mapping[str, Split]) -> list[list[Place]]:
     return [group for group in places.values() if len(group) > 1]
 
 
-def across(found: list[list[Place]]) -> list[Pair]:
-    """For each image that repeats one of an earlier split: the pair. The earliest split comes first in each group."""
-    return [Pair(place, group[0], 1.0) for group in found for place in group if place.split != group[0].split]
+def across(places: list[list[Place]]) -> list[Pair]:
+    """Return the pair for each image that repeats one of an earlier split; in each group the earliest split comes first."""
+    return [Pair(place, group[0], 1.0) for group in places for place in group if place.split != group[0].split]
 
 
 def near(earlier: Split, held_out: Split) -> list[tuple[int, int, float]]:
-    """For each held-out image its most similar earlier one, where the two are near duplicates but not equal.
+    """Return each held-out image with its most similar earlier one, if the two are near duplicates but not equal.
 
     The candidate is the nearest at 14 x 14 grey pixels; the verdict is the correlation at full size and in all channels.
 
@@ -79,7 +79,7 @@ def near(earlier: Split, held_out: Split) -> list[tuple[int, int, float]]:
 
 
 def _unit(images: np.ndarray, size: int | None = None) -> torch.Tensor:
-    """Brightness and contrast removed: float32 (n, d), rows of mean 0 and length 1; at ``size`` also grey and small."""
+    """Return images without brightness and contrast: float32 (n, d), rows of mean 0 and length 1; at ``size`` grey and small."""
     n, channels, height, width = images.shape
     small = (channels, height, width) if size is None else (1, min(size, height), min(size, width))
     unit = torch.empty(n, int(np.prod(small)))

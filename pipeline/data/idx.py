@@ -1,4 +1,4 @@
-"""IDX, the file format of MNIST and its relatives: big-endian header, then the bytes of an array.
+"""Read IDX, the file format of MNIST: a big-endian header, then the bytes of an array.
 
 Source: http://yann.lecun.com/exdb/mnist/, "the IDX file format".
 """
@@ -21,18 +21,15 @@ DEFLATE_RATIO = 1032  # one byte of deflate holds at most this many bytes
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
-    """The array in an IDX file of unsigned bytes, compressed (``.gz``) or not.
+    """Return the array in an IDX file of unsigned bytes, compressed (``.gz``) or not.
 
-    No more is decompressed than the header announces, and the header is believed only as far as the file's own size allows.
+    Decompresses no more than the header announces, and accepts a header only up to what a file of this size can hold.
+
+    Raises DataError for a wrong magic number, fewer or more bytes than the dimensions say, or damaged or truncated gzip.
 
     Returns
     -------
     uint8 array of ``ndim`` dimensions, writable
-
-    Raises
-    ------
-    DataError
-        Wrong magic number, fewer or more bytes than the dimensions say, damaged or truncated gzip; names the file.
     """
     compressed = path.suffix == ".gz"
     most = path.stat().st_size * (DEFLATE_RATIO if compressed else 1)
@@ -68,12 +65,9 @@ def _read(path: Path, file: io.BufferedIOBase, ndim: int, most: int) -> np.ndarr
 
 
 def read_pair(images: Path, labels: Path, n_classes: int) -> Split:
-    """Images and their labels from two IDX files: uint8 (n, 1, height, width) and int64 (n,).
+    """Return the images and labels of two IDX files: uint8 (n, 1, height, width) and int64 (n,).
 
-    Raises
-    ------
-    DataError
-        Either file is malformed, they differ in number, or a label is not in [0, n_classes).
+    Raises DataError if either file is malformed, they differ in number, or a label is not in [0, n_classes).
     """
     pixels, numbers = read_idx(images, 3), read_idx(labels, 1)
     if len(pixels) != len(numbers):
@@ -83,7 +77,7 @@ def read_pair(images: Path, labels: Path, n_classes: int) -> Split:
 
 
 def check_labels(path: Path, labels: np.ndarray, n_classes: int) -> None:
-    """Raise DataError, with file and position, for the first label that is not in [0, n_classes)."""
+    """Raise DataError with file and position for the first label outside [0, n_classes)."""
     wrong = np.flatnonzero(labels >= n_classes)
     if len(wrong):
         raise DataError(f"{path}: labels must be in 0 to {n_classes - 1}, got {labels[wrong[0]]} at position {wrong[0]}")

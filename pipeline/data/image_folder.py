@@ -1,7 +1,6 @@
-"""A folder of one's own images: one sub-folder per class, or train/ and, where wanted, validation/ and test/ with such.
+"""Read a folder of the user's images: one sub-folder per class, or train/ and optionally validation/ and test/ with such.
 
-A ``validation`` (``val``, ``valid``) or ``test`` folder is kept as the person who made it meant it; what is missing of
-the two is split off from the training images.
+A ``validation`` (``val``, ``valid``) or ``test`` folder is used as it is; a missing one is split off the training images.
 """
 
 from __future__ import annotations
@@ -21,22 +20,21 @@ from PIL import Image, ImageOps
 from pipeline import artifacts
 from pipeline.config import Data
 from pipeline.data import DataError
-from pipeline.data.dataset import Split
+from pipeline.data.dataset import Published, Split
 from pipeline.data.progress import progress
-from pipeline.data.published import Published
 
 PART_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
-IGNORED = re.compile(r"\..*|Thumbs\.db|desktop\.ini|__MACOSX", re.IGNORECASE)  # what file managers leave behind
+IGNORED = re.compile(r"\..*|Thumbs\.db|desktop\.ini|__MACOSX", re.IGNORECASE)  # left behind by file managers
 IGNORED_ON_TOP = re.compile(r"README.*|LICEN[SC]E.*", re.IGNORECASE)
-SIZE, CHANNELS = 28, 1  # where the configuration names none
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # not all of Pillow's: some, as EPS, start other programs
-PAPER = (255, 255, 255)  # what is seen through a transparent pixel
+SIZE, CHANNELS = 28, 1  # if the configuration names none
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # Pillow's others include some that start programs, like EPS
+PAPER = (255, 255, 255)  # colour behind transparent pixels
 
 Listing = dict[str, dict[str, list[Path]]]  # part -> class -> files
 
 
 def write_manifest(root: Path) -> dict[str, dict[str, Any]]:
-    """Check the folder's layout and that each file begins as an image does, and describe the files as ``source.json`` does."""
+    """Check the folder's layout and that each file begins like an image; return the description of the files."""
     described = {}
     files = list(_files(list_folder(root)))
     with progress(f"{root}: checking images", len(files)) as done:
@@ -50,22 +48,20 @@ def write_manifest(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_folder(raw: Path, section: Data) -> Published:
-    """All images of ``section.path``, scaled to one size, provided that they are still those of the manifest in ``raw``.
+    """Return all images of ``section.path``, scaled to one size; they must be those of the manifest in ``raw``.
 
-    Raises
-    ------
-    DataError
-        A file came, went or changed since the download stage, or cannot be read as an image.
+    Raises DataError if a file was added, removed or changed since the download stage, or cannot be read as an image.
     """
     root = Path(section.path)
     manifest = artifacts.read_json(raw / "source.json")["files"]
     listing = list_folder(root)
-    found = {path.relative_to(root).as_posix() for path in _files(listing)}
-    for name in sorted(found ^ manifest.keys()):
-        raise DataError(f"{root / name}: {'new' if name in found else 'gone'} since the download stage; run it again (dvc repro)")
+    present = {path.relative_to(root).as_posix() for path in _files(listing)}
+    for name in sorted(present ^ manifest.keys()):
+        change = "added" if name in present else "removed"
+        raise DataError(f"{root / name}: {change} since the download stage; run it again (dvc repro)")
     size, channels = section.image_size or SIZE, section.channels or CHANNELS
     parts, files = {}, {}
-    with progress(f"{root}: reading images", len(found)) as done:
+    with progress(f"{root}: reading images", len(present)) as done:
         read = 0
         for part, classes in listing.items():
             names = [path for paths in classes.values() for path in paths]
@@ -80,23 +76,20 @@ def read_folder(raw: Path, section: Data) -> Published:
 
 
 def list_folder(root: Path) -> Listing:
-    """The files of each class of each part, classes and files in natural order.
+    """Return the files by part and class, classes and files in natural order.
 
-    Raises
-    ------
-    DataError
-        No such folder, fewer than two classes, an empty class, a file where a folder belongs or the reverse, or parts that
-        differ in their classes.
+    Raises DataError for a missing folder, fewer than two classes, an empty class, a file in place of a folder or the reverse, or
+    parts that differ in their classes.
     """
     if not root.is_dir():
-        raise DataError(f"data.path: {root} is no folder; give one with a sub-folder of images per class")
+        raise DataError(f"data.path: must be a folder with a sub-folder of images per class, got {root}")
     folders = {path.name: path for path in _entries(root, IGNORED_ON_TOP, want_folders=True)}
     lowered = {PART_FOLDERS.get(name.lower(), name): path for name, path in folders.items()}
     if "train" not in lowered:
         return {"train": _two_or_more(root, _classes(root))}
     strangers = lowered.keys() - set(PART_FOLDERS.values())
     if strangers:
-        raise DataError(f"{root}: beside train/ only validation/ and test/ may stand, got {_natural(strangers)[0]}/")
+        raise DataError(f"{root}: only validation/ and test/ may be beside train/, got {_natural(strangers)[0]}/; move it away")
     if len(lowered) < len(folders):
         raise DataError(f"{root}: more than one folder of validation images ({', '.join(sorted(folders))}); keep one")
     parts: Listing = {part: _classes(lowered[part]) for part in ("train", "validation", "test") if part in lowered}
@@ -110,12 +103,10 @@ def list_folder(root: Path) -> Listing:
 
 
 def open_image(path: Path, content: bytes) -> Image.Image:
-    """Recognise an image by its first bytes, without decoding it; one of more than 89 million pixels is refused.
+    """Open an image by its first bytes, without decoding it.
 
-    Raises
-    ------
-    DataError
-        It is no image, or it is a decompression bomb: few bytes that would fill the memory.
+    Raises DataError if the file is not an image, or has more than 89 million pixels (a decompression bomb would fill the
+    memory).
     """
     try:
         with warnings.catch_warnings():
@@ -130,14 +121,11 @@ def open_image(path: Path, content: bytes) -> Image.Image:
 def fit(path: Path, image: Image.Image, size: int, channels: int) -> np.ndarray:
     """Turn upright, make grey or colour, scale to fit ``size`` x ``size`` and pad with the median colour of the border.
 
+    Raises DataError if the image is damaged; the message names ``path``.
+
     Returns
     -------
     uint8 array of shape (channels, size, size)
-
-    Raises
-    ------
-    DataError
-        The image, called ``path``, is damaged.
     """
     try:
         image = _flat(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
@@ -164,11 +152,11 @@ def _read(path: Path, described: Mapping[str, Any], size: int, channels: int) ->
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """Eight bits a channel and nothing transparent. Pillow clips 16-bit grey at 255; its upper byte is what is meant."""
+    """Return the image with 8 bits per channel, opaque. Pillow would clip 16-bit grey at 255; this takes its upper byte."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ValueError(f"mode {image.mode}, 32 bits a pixel; save it with 8 or 16")
+        raise ValueError(f"mode {image.mode} has 32 bits per pixel; save it with 8 or 16")
     if image.has_transparency_data:
         paper = Image.new("RGBA", image.size, PAPER)
         return Image.alpha_composite(paper, image.convert("RGBA"))
@@ -191,15 +179,15 @@ def _two_or_more(folder: Path, classes: dict[str, list[Path]]) -> dict[str, list
 
 
 def _entries(folder: Path, ignored: re.Pattern[str] | None, *, want_folders: bool) -> list[Path]:
-    """What a folder holds, in natural order; the wrong kind is an error, for nothing is skipped in silence."""
+    """Return the folders (or files) in a folder, in natural order. Raises DataError for an entry of the other kind."""
     entries = []
     for name in _natural(path.name for path in folder.iterdir()):
         path = folder / name
         if IGNORED.fullmatch(name) or (ignored and ignored.fullmatch(name) and not path.is_dir()):
             continue
         if not _is_text(name):
-            shown = os.fsencode(name).decode(errors="backslashreplace")
-            raise DataError(f"{folder}: the name {shown} is not UTF-8; rename it")
+            escaped = os.fsencode(name).decode(errors="backslashreplace")
+            raise DataError(f"{folder}: file names must be UTF-8, got {escaped}; rename it")
         if path.is_dir() != want_folders:
             remedy = "move it into a class folder or remove it" if want_folders else "move its images up, or remove it"
             raise DataError(f"{path}: a {'file beside the class folders' if want_folders else 'folder inside a class'}; {remedy}")
@@ -208,7 +196,7 @@ def _entries(folder: Path, ignored: re.Pattern[str] | None, *, want_folders: boo
 
 
 def _is_text(name: str) -> bool:
-    """Whether the bytes of a file name were UTF-8; those that were not stand in it as lone surrogates."""
+    """Return whether the bytes of a file name were UTF-8; others became lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
@@ -217,15 +205,15 @@ def _files(listing: Listing) -> Iterator[Path]:
 
 
 def _natural(names: Any) -> list[str]:
-    """Sort so that 2 stands before 10; names that differ only in leading zeros or case keep a fixed order."""
+    """Return names sorted with 2 before 10; the order of names that differ only in leading zeros or case is fixed."""
     return sorted(names, key=lambda name: ([int(word) if word.isdigit() else word.lower() for word in _WORDS.split(name)], name))
 
 
-_WORDS = re.compile(r"([0-9]+)")  # split() puts text at even and numbers at odd places, so like is compared with like
+_WORDS = re.compile(r"([0-9]+)")  # split() alternates text and numbers, so that like is compared with like
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    """Pillow's reason, without the address of our buffer. Damaged files bring its decoders to errors of every type."""
+    """Return an error with Pillow's reason, without the address of our buffer. Decoders of damaged files raise any type."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     reason = f"none of {', '.join(FORMATS)}" if text.startswith("cannot identify image file") else text
     return DataError(f"{path}: not an image that can be read ({reason}); remove or replace it")

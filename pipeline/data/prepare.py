@@ -1,4 +1,4 @@
-"""From a published data set to what training and evaluation open."""
+"""Prepare a published data set for training and evaluation: merge, split, convert, check."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from pipeline import artifacts
 from pipeline.config import Data
 from pipeline.data.checks import check
 from pipeline.data.convert import convert, fingerprint, statistics
-from pipeline.data.dataset import DatasetInfo, SearchData, Split
-from pipeline.data.published import Published
+from pipeline.data.dataset import DatasetInfo, Published, SearchData, Split
 from pipeline.data.split import Choice, choose, merge
 from pipeline.verdict import Verdict
 
@@ -23,7 +22,7 @@ ORDER = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that the preprocess stage writes.
+    """The output of the preprocess stage.
 
     checks : as :func:`pipeline.data.checks.check` returns
     """
@@ -41,12 +40,9 @@ class Prepared:
 
 
 def prepare(published: Published, section: Data) -> Prepared:
-    """Merge classes, split, convert, measure and check.
+    """Merge classes, split, convert, compute statistics and check.
 
-    Raises
-    ------
-    DataError
-        A merge, limit or split that these labels do not allow.
+    Raises DataError if the labels do not allow the merge, limit or split.
     """
     labels = {part: split.labels for part, split in published.parts.items()}
     classes = published.classes
@@ -84,11 +80,11 @@ def _origins(published: Published, choice: Choice) -> Sequence[str]:
 
 
 def _scope(published: Published, splits: dict[str, Split], section: Data) -> list[Verdict]:
-    """What was read, and how much of it is used."""
+    """Return verdicts on the number of images read and used."""
     total, used = (sum(map(len, parts.values())) for parts in (published.parts, splits))
     evidence = f"{total} images in {', '.join(published.parts)} as published"
     verdicts = [Verdict("good", "Every file is there, unchanged and readable", evidence)]
     if used < total:
-        remedy = "Set data.limit: null before you believe the numbers"
+        remedy = "Set data.limit: null for final numbers"
         verdicts.append(Verdict("info", f"Only {used} of {total} images are used", f"data.limit is {section.limit}", remedy))
     return verdicts

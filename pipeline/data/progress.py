@@ -1,4 +1,4 @@
-"""How far a long step is: a bar on a terminal, a few plain lines elsewhere."""
+"""Show the progress of a long step: a bar on a terminal, a few lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONG_BYTES, LONG_COUNT = 20_000_000, 1000
 
 @contextmanager
 def progress(label: str, total: int, *, is_bytes: bool = False) -> Iterator[Callable[[int], None]]:
-    """Give the block a function to call with how much is done, in [0, total]; all output goes to stderr."""
+    """Yield a function to call with the amount done, in [0, total]; output goes to stderr."""
     if sys.stderr.isatty():
         from rich import progress as rich
         from rich.console import Console
@@ -26,7 +26,7 @@ def progress(label: str, total: int, *, is_bytes: bool = False) -> Iterator[Call
 
 
 class _Lines:
-    """One line for each further quarter of what takes a while, one at the end of what does not."""
+    """Prints a line per quarter of a long step, one at the end of a short step."""
 
     def __init__(self, label: str, total: int, is_bytes: bool) -> None:
         self.label, self.total, self.is_bytes, self.quarter = label, total, is_bytes, 0
@@ -36,8 +36,8 @@ class _Lines:
         quarter = self.steps * done // self.total if self.total else 0
         if quarter > self.quarter:
             self.quarter = quarter
-            shown = f"{_size(done)} of {_size(self.total)}" if self.is_bytes else f"{done} of {self.total}"
-            print(f"{self.label}: {shown}", file=sys.stderr, flush=True)
+            share = f"{_size(done)} of {_size(self.total)}" if self.is_bytes else f"{done} of {self.total}"
+            print(f"{self.label}: {share}", file=sys.stderr, flush=True)
 
 
 def _size(count: int) -> str:

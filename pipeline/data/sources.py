@@ -1,7 +1,7 @@
-"""The data sets by name: what their files are called, where they are published, how they are verified and read.
+"""The data sets by name: files, mirrors, checksums and readers.
 
-Checksums of MNIST and Fashion-MNIST are of the *uncompressed* content, so a file that somebody compressed again is accepted.
-Of KMNIST only the checksums of the compressed files are published: there a recompressed file is refused.
+The checksums of MNIST and Fashion-MNIST are those of the *uncompressed* content, so a recompressed file is accepted. KMNIST
+publishes only checksums of the compressed files, so a recompressed file is refused.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from pipeline import artifacts
 from pipeline.config import Data
 from pipeline.data import DataError
 from pipeline.data.cifar import read_cifar10
+from pipeline.data.dataset import Published
+from pipeline.data.digits import CLASSES as DIGITS
 from pipeline.data.digits import read_digits
 from pipeline.data.idx import read_pair
 from pipeline.data.image_folder import read_folder
-from pipeline.data.published import Published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +38,13 @@ class RemoteFile:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the file may be called: an uncompressed one can be verified only where the checksum of the content is known."""
+        """Names the file may have; an uncompressed one is accepted only if the checksum of the content is known."""
         return (self.name, self.name.removesuffix(".gz")) if self.content_md5 else (self.name,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One data set: its files and mirrors (none for digits and image_folder), and how the fetched folder is read."""
+    """One data set: its files and mirrors (none for digits and image_folder) and the reader of the fetched folder."""
 
     name: str
     read: Callable[[Path, Data], Published]
@@ -76,29 +77,20 @@ def _idx_reader(classes: tuple[str, ...]) -> Callable[[Path, Data], Published]:
 
 
 def _present(folder: Path, name: str) -> Path:
-    """The file, compressed or not."""
+    """Return the path of a file, compressed or not."""
     for path in (folder / f"{name}.gz", folder / name):
         if path.is_file():
             return path
     raise DataError(f"{folder}: lacks {name}.gz; run the download stage again (dvc repro)")
 
 
-def _read_cifar10(folder: Path, section: Data) -> Published:
-    return read_cifar10(folder / "cifar-10-binary.tar.gz")
-
-
-def _read_digits(folder: Path, section: Data) -> Published:
-    return read_digits(folder)
-
-
-DIGITS = tuple(str(digit) for digit in range(10))
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 SOURCES: Mapping[str, Source] = {
     source.name: source
     for source in (
-        Source(name="digits", read=_read_digits),
+        Source(name="digits", read=lambda folder, section: read_digits(folder)),
         Source(
             name="mnist",
             read=_idx_reader(DIGITS),
@@ -155,7 +147,7 @@ SOURCES: Mapping[str, Source] = {
         ),
         Source(
             name="cifar10",
-            read=_read_cifar10,
+            read=lambda folder, section: read_cifar10(folder / "cifar-10-binary.tar.gz"),
             files=(RemoteFile(name="cifar-10-binary.tar.gz", bytes=170_052_171, md5="c32a1d4ab5d03f1284b67883e8d87530"),),
             mirrors=("https://www.cs.toronto.edu/~kriz", "https://cave.cs.toronto.edu/kriz"),
         ),
@@ -165,18 +157,18 @@ SOURCES: Mapping[str, Source] = {
 
 
 def read_published(raw: Path, section: Data) -> Published:
-    """What the download stage left in ``raw``, for the data set that ``section.name`` names.
+    """Return the data set ``section.name`` from the files of the download stage in ``raw``.
 
     Raises
     ------
     DataError
-        Nothing is there, or another data set is.
+        ``raw`` is empty or holds another data set.
     DamagedError
-        A file is not what was written.
+        A file has changed since it was written.
     """
     if not (raw / "source.json").is_file():
         raise DataError(f"{raw} holds no data set; run the download stage (dvc repro)")
-    found = artifacts.read_json(artifacts.verified(raw) / "source.json")["name"]
-    if found != section.name:
-        raise DataError(f"{raw} holds {found}, but data.name is {section.name}; run the download stage (dvc repro)")
+    name = artifacts.read_json(artifacts.verified(raw) / "source.json")["name"]
+    if name != section.name:
+        raise DataError(f"{raw} holds {name}, but data.name is {section.name}; run the download stage (dvc repro)")
     return SOURCES[section.name].read(raw, section)

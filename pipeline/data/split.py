@@ -1,7 +1,7 @@
-"""Which images become train, validation and test: a function of the labels and the seed alone.
+"""Split images into train, validation and test, as a function of the labels and the seed alone.
 
-Written here rather than taken from scikit-learn because a class with few images must still have one in every part, seeds go
-up to 2**63, and the same labels must be split the same way under every version of every library.
+Not scikit-learn's, because a class with few images must have one in every part, seeds go up to 2**63, and the same labels must
+be split the same way under every version of every library.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.config import Data
 from pipeline.data import DataError
 
-TEST_STREAM, VALIDATION_STREAM, LIMIT_STREAM = range(3)  # apart, so that a limit does not change the test images
+TEST_STREAM, VALIDATION_STREAM, LIMIT_STREAM = range(3)  # separate, so that a limit does not change the test images
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,9 @@ def merge(
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Join classes: the members of ``groups[i]`` become class i, named like ``0+6``.
 
-    Parameters
-    ----------
-    labels : by part, int64 arrays of shape (n,)
+    Raises DataError if a group names an unknown class, or a class is in no group.
 
-    Raises
-    ------
-    DataError
-        A group names a class that is not there, or a class is in no group.
+    labels : by part, int64 arrays of shape (n,)
     """
     last = len(classes) - 1
     members = [label for group in groups for label in group]
@@ -59,19 +54,14 @@ def merge(
 
 
 def choose(labels: Mapping[str, np.ndarray], classes: Sequence[str], section: Data) -> dict[str, Choice]:
-    """Choose train, validation and test; a published validation or test part is kept, what is missing is split off train.
+    """Choose train, validation and test; keep a published validation or test part, split a missing one off train.
 
     Each split is stratified: a class gives its proportional share, rounded, and at least one image to every part.
 
-    Parameters
-    ----------
+    Raises DataError if a class has too few images for the parts, or the limit is too low for the number of classes.
+
     labels : by published part, int64 arrays of shape (n,)
     section : ``validation``, ``test``, ``limit`` and ``seed`` are used
-
-    Raises
-    ------
-    DataError
-        A class has too few images for the parts that are to be split, or the limit is too low for the number of classes.
     """
     needed = 1 + ("validation" not in labels) + ("test" not in labels)
     _refuse_small_classes(labels["train"], classes, needed)
@@ -93,7 +83,7 @@ def choose(labels: Mapping[str, np.ndarray], classes: Sequence[str], section: Da
 
 
 def hold_out(labels: np.ndarray, fraction: float, rng: np.random.Generator, *, keep: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split positions in two, ascending: those kept and those held out, at least ``keep`` and 1 of each class."""
+    """Return the positions kept and those held out, each ascending, with at least ``keep`` and 1 of each class."""
     sizes = np.bincount(labels)
     shares = _shares(sizes, round(fraction * len(labels)))
     held = _draw(labels, np.minimum(np.maximum(shares, 1), np.maximum(sizes - keep, 0)), rng)
@@ -101,7 +91,7 @@ def hold_out(labels: np.ndarray, fraction: float, rng: np.random.Generator, *, k
 
 
 def sample(labels: np.ndarray, count: int, rng: np.random.Generator, *, at_least: int) -> np.ndarray:
-    """``count`` positions, ascending, at least ``at_least`` of each class (all of a class that has fewer)."""
+    """Return ``count`` positions, ascending, at least ``at_least`` of each class (all of a class that has fewer)."""
     sizes = np.bincount(labels)
     first = np.minimum(sizes, at_least)
     return _draw(labels, first + _shares(sizes - first, count - first.sum()), rng)
@@ -110,7 +100,7 @@ def sample(labels: np.ndarray, count: int, rng: np.random.Generator, *, at_least
 def _limited(
     chosen: dict[str, Choice], labels: Mapping[str, np.ndarray], limit: int, seed: int, n_classes: int
 ) -> dict[str, Choice]:
-    """At most ``limit`` images for search (train, and validation where it is published) and as many for test."""
+    """Limit the search images (train, and a published validation part) to ``limit``, and the test images too."""
     if limit < 2 * n_classes:
         rule = f"data.limit must be at least {2 * n_classes}, a training and a validation image for each of {n_classes} classes"
         raise DataError(f"{rule}, got {limit}")
@@ -130,7 +120,7 @@ def _limited(
 
 
 def _shares(sizes: np.ndarray, total: int) -> np.ndarray:
-    """Divide ``total`` in proportion to ``sizes``: rounded down, one more for the largest remainders, no more than there are."""
+    """Divide ``total`` in proportion to ``sizes``: rounded down, one more for the largest remainders, at most ``sizes``."""
     shares, remainders = np.divmod(sizes * total, max(sizes.sum(), 1))
     largest = np.argsort(-remainders, kind="stable")
     shares[largest[: total - shares.sum()]] += 1
@@ -138,7 +128,7 @@ def _shares(sizes: np.ndarray, total: int) -> np.ndarray:
 
 
 def _draw(labels: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """``counts[label]`` positions of each label, drawn without replacement, ascending."""
+    """Draw ``counts[label]`` positions of each label without replacement; return them ascending."""
     drawn = [rng.permutation(np.flatnonzero(labels == label))[:count] for label, count in enumerate(counts)]
     return np.sort(np.concatenate(drawn))
 
@@ -151,5 +141,5 @@ def _refuse_small_classes(labels: np.ndarray, classes: Sequence[str], needed: in
     sizes = np.bincount(labels, minlength=len(classes))
     label = int(sizes.argmin())
     if sizes[label] < needed:
-        found = f"class {classes[label]} has {sizes[label]} training image{'' if sizes[label] == 1 else 's'}"
-        raise DataError(f"{found}, but a split needs at least {needed} of each class; add images, or remove the class")
+        count = f"class {classes[label]} has {sizes[label]} training image{'' if sizes[label] == 1 else 's'}"
+        raise DataError(f"{count}, but a split needs at least {needed} of each class; add images, or remove the class")

@@ -1,4 +1,4 @@
-"""Bring the bytes at one address (http, https, file URL or path) into a file that grows, and go on where it stopped."""
+"""Transfer the bytes at one address (http, https, file URL or path) into a file; resume an interrupted transfer."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ import urllib3
 
 from pipeline.data.progress import progress
 
-CHUNK = 1 << 18  # bytes; also how often progress shows
+CHUNK = 1 << 18  # bytes per update of the progress
 
 
 class MirrorError(Exception):
-    """Why an address did not give the file; the message is one reason, without the address."""
+    """An address did not give the file; the message is one reason, without the address."""
 
 
 class NotThereError(MirrorError):
-    """It answers, but has no such file."""
+    """The server answers but does not have the file."""
 
 
 class UnreachableError(MirrorError):
-    """It does not answer."""
+    """The server does not answer."""
 
 
 class _CutError(Exception):
-    """The connection broke; what came so far is in the file."""
+    """The connection broke; the bytes received so far are in the file."""
 
 
 def transfer(location: str, part: Path, *, limit: int, timeout: float) -> None:
-    """Append to ``part`` until it is whole, as far as the other side tells.
+    """Append to ``part`` until the other side reports that it is whole.
 
     Parameters
     ----------
-    limit : bytes; more than this is refused, whoever sends it
-    timeout : seconds without a byte after which an attempt is given up
+    limit : bytes; larger files are refused
+    timeout : seconds without a byte before an attempt is given up
 
     Raises
     ------
     MirrorError
-        The other side has no such file, does not answer, or stops answering for good. What came stays in ``part``.
+        The other side does not have the file, does not answer, or stops answering. Received bytes stay in ``part``.
     OSError
         ``part`` cannot be written.
     """
@@ -56,33 +56,33 @@ def transfer(location: str, part: Path, *, limit: int, timeout: float) -> None:
         try:
             return _request(location, part, limit, timeout)
         except _CutError as error:
-            # Each attempt must bring new bytes, so that a server that always breaks, or cannot resume, is given up.
+            # Each attempt must bring new bytes; otherwise a server that cannot resume would be asked forever.
             if _size(part) <= before:
                 raise (MirrorError if before else UnreachableError)(str(error)) from None
 
 
 def _request(url: str, part: Path, limit: int, timeout: float) -> None:
     done = _size(part)
-    # Without compression on the way: the bytes of a .gz are what we want, not their content.
+    # No compression in transit: we want the bytes of a .gz file, not its content.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     try:
         with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
-            said = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+)", response.headers.get("Content-Range", ""))
+            extent = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+)", response.headers.get("Content-Range", ""))
             if response.status_code == 416 and done:
-                if said is None or int(said[2]) != done:
-                    part.unlink()  # longer than the published file: of another version
+                if extent is None or int(extent[2]) != done:
+                    part.unlink()  # longer than the published file: another version
                     _request(url, part, limit, timeout)
-                return  # whole; if it was so already, a kill came between the last byte and the check
+                return  # whole already: a kill came between the last byte and the check
             if response.status_code in (404, 410):
                 raise NotThereError(f"HTTP {response.status_code} {response.reason}")
             if not response.ok:
                 raise MirrorError(f"HTTP {response.status_code} {response.reason}")
-            goes_on = response.status_code == 206 and said is not None and said[1] == str(done)
-            done = done if goes_on else 0
+            resumes = response.status_code == 206 and extent is not None and extent[1] == str(done)
+            done = done if resumes else 0
             length = response.headers.get("Content-Length", "")
             total = done + int(length) if length.isdecimal() else limit
             chunks = response.raw.stream(CHUNK, decode_content=False)
-            with part.open("ab" if goes_on else "wb") as file:
+            with part.open("ab" if resumes else "wb") as file:
                 _write(chunks, file, url, done, total, limit)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _CutError(_reason(error, timeout)) from None
@@ -106,7 +106,7 @@ def _write(chunks: Iterable[bytes], file: BinaryIO, label: str, done: int, total
         for chunk in chunks:
             done += len(chunk)
             if done > limit:
-                raise MirrorError(f"sends more than {limit} bytes, which is too much for this file")
+                raise MirrorError(f"the file must have at most {limit} bytes, got more")
             file.write(chunk)
             show(done)
 
@@ -116,7 +116,7 @@ def _size(path: Path) -> int:
 
 
 def _reason(error: BaseException, timeout: float) -> str:
-    """The cause at the bottom of what requests and urllib3 wrap around it."""
+    """Return the innermost cause of an error of requests or urllib3."""
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return f"no answer within {timeout:g} s"
     if isinstance(error, requests.exceptions.InvalidURL):

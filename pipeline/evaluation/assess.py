@@ -1,35 +1,36 @@
-"""All that is said of a trained network: numbers, verdicts, galleries and figures, from arrays alone."""
+"""Assess a trained network on the test images: numbers, verdicts, galleries and figures, as arrays and as files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline import config
+from pipeline import artifacts, config
 from pipeline.config import Evaluate
 from pipeline.data.dataset import SearchData, Split
-from pipeline.evaluation import calibration, figures, gallery, health, inspection, metrics, network_figures
+from pipeline.evaluation import calibration, drawing, figures, gallery, health, inspection, metrics, network_figures
 from pipeline.evaluation.drawing import Drawing
 from pipeline.evaluation.statistics import difference
 from pipeline.models.classifier import Classifier
 from pipeline.models.plan import Layer, plan
 from pipeline.verdict import Verdict
 
-SEED = 0  # of the galleries, the t-SNE and the calibration's chance level: what is looked at, not what is measured
+SEED = 0  # of galleries, t-SNE and the calibration's chance level; no metric depends on it
 FEWEST_EMBEDDED = 5  # images; t-SNE needs neighbours
 
 
 class EvaluationError(ValueError):
-    """A network that cannot be judged: one line that says why, and what to do."""
+    """A network that cannot be judged; the message gives rule, value and remedy."""
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """Everything that the stage ``evaluate`` writes.
+    """The output of the stage ``evaluate``.
 
     metrics : plain data for ``metrics.json``; headline : the flat part of it for ``dvc metrics``
     probs : float32 (n, n_classes), labels : int64 (n,), of the test images
@@ -46,6 +47,21 @@ class Assessment:
     drawings: list[Drawing]
 
 
+def write(assessment: Assessment, test: Split, folder: Path) -> None:
+    """Write an assessment as the files that docs/architecture.md lists under *evaluate*."""
+    artifacts.write_json(folder / "metrics.json", assessment.metrics)
+    artifacts.write_json(folder / "verdicts.json", [asdict(verdict) for verdict in assessment.verdicts])
+    probs, labels, classes = assessment.probs, assessment.labels, np.array(assessment.classes)
+    np.savez(folder / "predictions.npz", probs=probs, labels=labels)
+    columns = {"true": classes[labels], "predicted": classes[probs.argmax(axis=1)], "probability": probs.max(axis=1)}
+    pd.DataFrame(columns).to_csv(folder / "predictions.csv", index_label="index", float_format="%.6g")
+    chosen = vars(assessment.chosen)
+    images = {name: test.images[positions] for name, positions in chosen.items()}
+    np.savez_compressed(folder / "gallery.npz", **images, **{f"{name}_index": at for name, at in chosen.items()})
+    for item in assessment.drawings:
+        drawing.save(item, folder / "figures")
+
+
 def assess(
     classifier: Classifier,
     after_epoch_1: Classifier,
@@ -59,17 +75,12 @@ def assess(
 ) -> Assessment:
     """Judge a network on the test images.
 
-    Parameters
-    ----------
+    Raises EvaluationError if the network was trained on other data, or an output is not finite.
+
     classifier, after_epoch_1 : the kept weights and those after the first epoch, in evaluation mode, on one device
     openings : of the test set, this one included
     run, history : content of ``run.json`` and ``history.csv``
     checks : verdicts on the data
-
-    Raises
-    ------
-    EvaluationError
-        The network was trained on other data, or its outputs are not finite.
     """
     _check_same_data(run, data)
     rng = np.random.default_rng(SEED)
@@ -77,17 +88,14 @@ def assess(
     logits, probs = inspection.outputs(classifier, test.images)
     _check_finite(logits)
     scores = metrics.score(probs, labels, classifier.classes)
-    validation = _validation_scores(classifier, data.validation)
+    _, validation_probs = inspection.outputs(classifier, data.validation.images)
+    validation = metrics.score(validation_probs, data.validation.labels, classifier.classes)
     reliability = calibration.reliability(probs, labels, settings.calibration_bins, rng)
     chosen = gallery.choose(probs, labels, settings.gallery, settings.samples, rng)
     layers = plan(classifier.card.model, classifier.shape, len(classifier.classes)).layers
-    shown = settings.tsne_images if run["epochs_run"] else 0  # of initial weights there is no before and after
-    embedding, embedded = _embedding(classifier, after_epoch_1, test, shown, rng)
-    drawings = [
-        *_curves(history, run, scores, reliability),
-        *embedding,
-        *_inside(classifier, layers, test.images[0]),
-    ]
+    most = settings.tsne_images if run["epochs_run"] else 0  # initial weights have no before and after
+    embedding, embedded = _embedding(classifier, after_epoch_1, test, most, rng)
+    drawings = [*_curves(history, run, scores, reliability), *embedding, *_inside(classifier, layers, test.images[0])]
     tree = scores.to_tree() | {
         "settings": config.to_tree(settings),
         "dataset": data.info.name,
@@ -99,7 +107,11 @@ def assess(
         "speed": asdict(inspection.speed(classifier, test.images)),
         "layers": [{key: value for key, value in asdict(item).items() if key != "args"} for item in layers],
         "embedding": embedded,
-        "gallery": _gallery_rows(chosen, probs, labels, logits),
+        "gallery": {
+            "right": gallery.rows(chosen.right, probs, labels),
+            "wrong": gallery.rows(chosen.wrong, probs, labels),
+            "samples": gallery.rows(chosen.samples, probs, labels, logits),
+        },
         "figures": {drawing.name: {"title": drawing.title, "caption": drawing.caption} for drawing in drawings},
     }
     verdicts = health.judge(scores, validation, reliability, history, run, data.info.counts["train"], openings, checks)
@@ -119,19 +131,14 @@ def _check_finite(logits: np.ndarray) -> None:
     if broken:
         raise EvaluationError(
             f"the network's outputs must be finite, got NaN or infinity for {broken} of {len(logits)} test images; "
-            "its training diverged: lower train.lr and train again"
+            "the training diverged: lower train.lr and train again"
         )
-
-
-def _validation_scores(classifier: Classifier, validation: Split) -> metrics.Metrics:
-    _, probs = inspection.outputs(classifier, validation.images)
-    return metrics.score(probs, validation.labels, classifier.classes)
 
 
 def _curves(
     history: pd.DataFrame, run: Mapping[str, Any], scores: metrics.Metrics, reliability: calibration.Reliability
 ) -> list[Drawing]:
-    """The course of the training, if an epoch of it was completed, and the curves of the metrics."""
+    """Return the figures of the training's course, if it completed an epoch, and of the metrics."""
     classes = scores.classes
     return [
         *([figures.learning(history, run), figures.learning_rate(history)] if len(history) else []),
@@ -146,7 +153,7 @@ def _curves(
 def _embedding(
     classifier: Classifier, after_epoch_1: Classifier, test: Split, most: int, rng: np.random.Generator
 ) -> tuple[list[Drawing], dict[str, Any] | None]:
-    """The t-SNE picture of at most ``most`` test images and its numbers; nothing where there are too few images."""
+    """Return the t-SNE figure of at most ``most`` test images and its numbers; nothing if there are too few images."""
     picked = np.sort(rng.permutation(len(test))[:most])
     if len(picked) < FEWEST_EMBEDDED:
         return [], None
@@ -160,7 +167,7 @@ def _embedding(
 
 
 def _inside(classifier: Classifier, layers: Sequence[Layer], image: np.ndarray) -> list[Drawing]:
-    """The layers; where there are convolutions, their filters and responses too."""
+    """Return the figure of the layers and, for networks with convolutions, those of their filters and responses."""
     names, parameters, work = zip(*((item.name, item.parameters, item.multiply_adds) for item in layers), strict=True)
     drawings = [network_figures.layers(names, parameters, work)]
     if kernels := inspection.filters(classifier):
@@ -168,16 +175,8 @@ def _inside(classifier: Classifier, layers: Sequence[Layer], image: np.ndarray) 
     return drawings
 
 
-def _gallery_rows(chosen: gallery.Gallery, probs: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
-    return {
-        "right": gallery.rows(chosen.right, probs, labels),
-        "wrong": gallery.rows(chosen.wrong, probs, labels),
-        "samples": gallery.rows(chosen.samples, probs, labels, logits),
-    }
-
-
 def _headline(tree: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, float | int | None]:
-    """Numbers to compare between runs; nothing that changes from one evaluation of the same weights to the next."""
+    """Return the numbers to compare between runs; none changes between two evaluations of the same weights."""
     return {
         "test_accuracy": tree["accuracy"]["value"],
         "test_accuracy_low": tree["accuracy"]["low"],

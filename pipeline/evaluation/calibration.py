@@ -1,4 +1,4 @@
-"""Whether a probability of 90 % is right nine times in ten."""
+"""Calibration: compare stated probabilities with the share of right predictions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pipeline.evaluation.metrics import null_if_nan
 
 @dataclass(frozen=True)
 class Reliability:
-    """The reliability diagram's arrays and the expected calibration error.
+    """The arrays of a reliability diagram and the expected calibration error (ECE).
 
     edges : float64 (bins + 1,), from 0 to 1
     counts : int64 (bins,), images whose highest probability lies in (edges[i], edges[i + 1]]
-    confidence, accuracy : float64 (bins,), mean highest probability and share right; NaN in an empty bin
+    confidence, accuracy : float64 (bins,), mean highest probability and share of right predictions; NaN in an empty bin
     ece : expected calibration error, in [0, 1]: |accuracy - confidence| averaged over the images
-    chance_mean, chance_high : mean and 99.9th percentile of the ECE that a perfectly calibrated model with the same
-        confidences has on as many images
+    chance_mean, chance_high : mean and 99.9th percentile of the ECE of a perfectly calibrated model with the same confidences on
+        as many images
     mean_confidence, mean_accuracy : over all images; their difference is over-confidence
     """
 
@@ -34,7 +34,7 @@ class Reliability:
     mean_accuracy: float
 
     def to_tree(self) -> dict[str, Any]:
-        """Plain data for JSON; null for the means of an empty bin."""
+        """Return plain data for JSON; the means of an empty bin are null."""
         tree = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(self).items()}
         for name in ("confidence", "accuracy"):
             tree[name] = [null_if_nan(value) for value in tree[name]]
@@ -44,14 +44,12 @@ class Reliability:
 def reliability(
     probs: np.ndarray, labels: np.ndarray, bins: int, rng: np.random.Generator, replicates: int = 1000
 ) -> Reliability:
-    """Compare the highest probability of each image with how often it is right.
+    """Compare the highest probability of each image with the share of right predictions.
 
-    Source: Guo et al. 2017 (arXiv:1706.04599), eq. 3, equal bins. ECE of few images is above 0 even for perfect
-    probabilities; how far is found by drawing "right" anew with the stated probability, ``replicates`` times (consistency
-    resampling, Bröcker & Smith 2007, Weather and Forecasting 22, 651).
+    Source: Guo et al. 2017 (arXiv:1706.04599), eq. 3, equal bins. With few images even perfect probabilities have an ECE above 0;
+    its distribution is estimated by drawing "right" with the stated probability, ``replicates`` times (consistency resampling,
+    Bröcker & Smith 2007, Weather and Forecasting 22, 651).
 
-    Parameters
-    ----------
     probs : float array of shape (n, n_classes), rows summing to 1
     labels : int array of shape (n,)
     """
@@ -77,5 +75,5 @@ def reliability(
 
 
 def _ece(right: np.ndarray, claimed: np.ndarray, place: np.ndarray) -> float:
-    """Sum over bins of |images right - sum of confidences|, per image."""
+    """Return the sum over bins of |images right - sum of confidences|, per image."""
     return float(np.abs(np.bincount(place, right, len(claimed)) - claimed).sum() / len(right))

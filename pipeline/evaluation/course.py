@@ -1,4 +1,4 @@
-"""Verdicts on the course of a training: diverged, learned nothing, not finished, over-fitted."""
+"""Verdicts on the course of a training: diverged, learned nothing, unfinished, over-fitted."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from scipy import stats
 from pipeline.evaluation.statistics import p_equals
 from pipeline.verdict import Verdict
 
-LITTLE = 0.05  # of the way from guessing to perfect
-FALLING = 0.20  # of the loss, still to be won at the present slope; the curve bends, so that less will be
+LITTLE = 0.05  # fraction of the way from guessing to perfect
+FALLING = 0.20  # fraction of the loss to be gained at the present slope; curves bend, so the real gain is less
 TREND = 0.05  # p-value below which a loss counts as falling
 RISE = 0.10  # of the lowest loss
 
 
 def diverged(run: Mapping[str, Any]) -> Verdict | None:
-    """Bad if the training stopped on a loss that is not finite, as ``run.json`` says."""
+    """Return bad if the loss of the training became infinite or NaN; ``run`` is the content of ``run.json``."""
     if run["state"] != "diverged":
         return None
-    kept = "in the first epoch; what is judged here are the initial weights"
+    kept = "in the first epoch; this report judges the initial weights"
     if run["epochs_run"]:
         epochs = "1 epoch" if run["epochs_run"] == 1 else f"{run['epochs_run']} epochs"
-        kept = f"after {epochs}; what is judged here are the weights of epoch {run['kept_epoch']}"
+        kept = f"after {epochs}; this report judges the weights of epoch {run['kept_epoch']}"
     return Verdict(
         "bad",
         "Training diverged",
@@ -35,10 +35,10 @@ def diverged(run: Mapping[str, Any]) -> Verdict | None:
 
 
 def learned_nothing(history: pd.DataFrame, counts: Sequence[int]) -> Verdict | None:
-    """Bad if train accuracy never gets further than 5 % of the way from the majority class to perfect.
+    """Return bad if train accuracy never exceeds 5 % of the way from the share of the largest class to 1.
 
-    The share of the largest class needs no look at an image; thousands of training images make the noise of the accuracy
-    far smaller than the margin, and every network worth the name passes it in its first epochs.
+    With thousands of training images the noise of the accuracy is far below this margin, and a working network passes it in its
+    first epochs.
 
     counts : training images per class
     """
@@ -56,17 +56,17 @@ def learned_nothing(history: pd.DataFrame, counts: Sequence[int]) -> Verdict | N
 
 
 def unfinished(history: pd.DataFrame, run: Mapping[str, Any]) -> Verdict | None:
-    """Warn if the validation loss is still falling at the last epoch; info if its lowest value is just the last.
+    """Return warn if the validation loss is still falling at the last epoch; info if its lowest value is the last one.
 
     Falling: over the last third of the epochs, at least four, the slope of a straight line is below 0 (one-sided t test,
-    p < 0.05), and as many epochs again at that slope would save at least 20 % of the loss. A run that stopped early is
-    finished by its own rule, one that diverged is not for lack of epochs, and from a loss of 0 nothing is left to win.
+    p < 0.05), and as many further epochs at that slope would save at least 20 % of the loss. Trainings that stopped early or
+    diverged, and a loss of 0, give no verdict.
     """
     loss = history["validation_loss"].to_numpy()
     window = max(4, -(-len(loss) // 3))
     if run["stopped_early"] or run["state"] == "diverged" or len(loss) < 2 or loss[-1] <= 0:
         return None
-    remedy = "Raise train.epochs, or train.lr, and set train.early_stopping so that it ends by itself."
+    remedy = "Raise train.epochs or train.lr, and set train.early_stopping, which ends training in time."
     if len(loss) >= window:
         fit = stats.linregress(np.arange(window), loss[-window:], alternative="less")
         saved = -fit.slope * window / loss[-1]
@@ -74,7 +74,7 @@ def unfinished(history: pd.DataFrame, run: Mapping[str, Any]) -> Verdict | None:
             share = f"{saved:.0%}" if saved < 1 else "all"
             evidence = (
                 f"Validation loss falls by {-fit.slope:.4f} per epoch over the last {window} of {len(loss)} epochs "
-                f"({p_equals(fit.pvalue)}). At that slope as many epochs again would save {share} of the {loss[-1]:.4f} "
+                f"({p_equals(fit.pvalue)}). At that slope as many further epochs would save {share} of the {loss[-1]:.4f} "
                 "reached; as curves bend, expect less."
             )
             return Verdict("warn", "The validation loss is still falling at the last epoch", evidence, remedy)
@@ -87,10 +87,10 @@ def unfinished(history: pd.DataFrame, run: Mapping[str, Any]) -> Verdict | None:
 
 
 def over_fitted(history: pd.DataFrame, run: Mapping[str, Any]) -> Verdict | None:
-    """Warn, or info where the weights of the best epoch were kept, if validation got worse while training got better.
+    """Return warn if the validation loss rose while the train loss fell; info if the weights of the best epoch were kept.
 
-    The median of the last three validation losses is at least 10 % above the lowest, which lies before them; the train
-    loss is lower at the end than at that epoch. The median keeps one unlucky epoch from counting.
+    Rose: the median of the last three validation losses is at least 10 % above an earlier minimum. Fell: the last train loss is
+    below that of the minimum's epoch. The median ignores a single unlucky epoch.
     """
     train, validation = (history[f"{split}_loss"].to_numpy() for split in ("train", "validation"))
     best = int(validation.argmin())

@@ -1,4 +1,4 @@
-"""How figures look and how they are written: SVG that follows a light or a dark page, its numbers as CSV beside it."""
+"""The style of figures, and their files: SVG that adapts to a light or dark page, and the numbers as CSV."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAIN, VALIDATION, ACCENT = "#d55e00", "#0072b2", "#a0489c"
 # Ten hues with a contrast of at least 3 : 1 on white and on #16181d; for colour-blind readers lines also carry names.
 PALETTE = ("#0072b2", "#d55e00", "#1e8f5f", "#b8578f", "#8a7a00", "#2a8fa8", "#d6453d", "#7d6bc9", "#8b6d57", "#7a7f87")
 _BLUE, _RED = (0.0, 0.447, 0.698), (0.835, 0.369, 0.0)
-SHADE = LinearSegmentedColormap.from_list("shade", [(*_BLUE, 0.0), (*_BLUE, 1.0)])  # 0 is the page itself
+SHADE = LinearSegmentedColormap.from_list("shade", [(*_BLUE, 0.0), (*_BLUE, 1.0)])  # 0 is transparent
 SIGNED = LinearSegmentedColormap.from_list("signed", [_RED, (0.92, 0.92, 0.92), _BLUE])
 
 STYLE: Any = {
@@ -51,17 +51,17 @@ STYLE: Any = {
     "lines.linewidth": 1.6,
     "path.simplify_threshold": 0.4,
     "svg.fonttype": "none",
-    "text.parse_math": False,  # names of classes may hold dollars
+    "text.parse_math": False,  # class names may contain dollar signs
 }
-styled = mpl.rc_context(STYLE)  # decorates what draws
+styled = mpl.rc_context(STYLE)  # decorator of functions that draw
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what belongs to it.
+    """A figure with its title, caption and numbers.
 
-    name : of its files; title : a few words; caption : what it shows, and its main numbers, as a sentence
-    numbers : all that is drawn, one row per mark
+    name : of its files; title : a few words; caption : its content and main numbers, as sentences
+    numbers : the drawn data, one row per mark
     """
 
     name: str
@@ -72,7 +72,7 @@ class Drawing:
 
 
 def save(drawing: Drawing, folder: Path) -> None:
-    """Write ``NAME.svg`` and ``NAME.csv`` (six significant digits); the same drawing gives the same bytes."""
+    """Write ``NAME.svg`` and ``NAME.csv`` (six significant digits); equal drawings give equal bytes."""
     with atomic_path(folder / f"{drawing.name}.svg") as path:
         path.write_text(to_svg(drawing))
     with atomic_path(folder / f"{drawing.name}.csv") as path:
@@ -80,7 +80,7 @@ def save(drawing: Drawing, folder: Path) -> None:
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure on white, 144 dots per inch."""
+    """Return the figure as PNG on white, 144 dots per inch."""
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
         _lay_out(figure)
@@ -89,8 +89,8 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_svg(drawing: Drawing) -> str:
-    """The figure as SVG for use inside an HTML page: transparent, text and axes in the page's colour and font, no ids of
-    groups, so that many figures can live in one page."""
+    """Return the figure as SVG to embed in HTML: transparent, in the page's text colour and font, without group ids, which could
+    clash."""
     buffer = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with mpl.rc_context(STYLE | {"svg.hashsalt": drawing.name}):
@@ -107,18 +107,18 @@ def to_svg(drawing: Drawing) -> str:
 
 
 def _lay_out(figure: Figure) -> None:
-    """Place everything once and for all: left to itself the layout moves a little with each rendering."""
+    """Fix the layout, which otherwise moves slightly with each rendering."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 
 def _two_decimals(number: re.Match[str]) -> str:
-    """A hundredth of a point is finer than any screen."""
+    """Return a coordinate with two decimals; a hundredth of a point is finer than any screen."""
     return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _fewer_colours(encoded: str) -> str:
-    """A base64 PNG with a palette of 64 colours and transparencies: a fifth of the bytes, the same to the eye."""
+    """Return a base64 PNG with a palette of 64 colours: a fifth of the bytes, no visible difference."""
     image = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA")
     buffer = io.BytesIO()
     image.quantize(64, method=Image.Quantize.FASTOCTREE).save(buffer, format="png", optimize=True)
@@ -126,12 +126,12 @@ def _fewer_colours(encoded: str) -> str:
 
 
 def short(name: str) -> str:
-    """A class name for an axis: of a long one its beginning and its end, where names that begin alike differ."""
+    """Return a class name for an axis; a long name is shortened to its beginning and end."""
     return name if len(name) <= 14 else f"{name[:7]}…{name[-6:]}"
 
 
 def mosaic(tiles: np.ndarray, columns: int) -> np.ndarray:
-    """Tiles (n, height, width) as one float array, row by row, a line of NaN between neighbours and NaN where none is left."""
+    """Return tiles (n, height, width) as one float array, row by row, with NaN between neighbours and in empty places."""
     count, height, width = tiles.shape
     rows = -(-count // columns)
     padded = np.full((rows * columns, height + 1, width + 1), np.nan)

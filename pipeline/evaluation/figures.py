@@ -1,4 +1,4 @@
-"""Figures of training and of the test metrics. Each function takes arrays and returns a :class:`Drawing`."""
+"""Draw training and the test metrics. Each function takes arrays and returns a :class:`Drawing`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from pipeline.evaluation.drawing import ACCENT, INK, PALETTE, SHADE, TRAIN, VALI
 from pipeline.evaluation.metrics import Curve, PerClass
 from pipeline.evaluation.statistics import Proportion
 
-CURVES = 10  # of more classes those with the smallest area are drawn
-MARKED = 20  # epochs up to which each is a dot on its line
-ROWS = 30  # classes in the figure of scores; of more those with the lowest F1
-UNSEEN = "\u200b"  # a space of no width; Matplotlib leaves what begins with an underscore out of legends
-CELLS = 20  # classes up to which a confusion matrix prints its counts
+CURVES = 10  # classes drawn; if there are more, those with the smallest area
+MARKED = 20  # up to this many epochs each has a marker
+ROWS = 30  # classes in the figure of scores; if there are more, those with the lowest F1
+UNSEEN = "\u200b"  # zero-width space; Matplotlib omits labels that begin with an underscore
+VERSUS_REST = "Each class against the rest, over all thresholds."
+CELLS = 20  # up to this many classes a confusion matrix prints its counts
 
 
 @styled
 def learning(history: pd.DataFrame, run: Mapping[str, Any]) -> Drawing:
-    """Loss and accuracy by epoch; ``history`` has the columns of ``history.csv``, ``run`` the content of ``run.json``."""
+    """Draw loss and accuracy by epoch; ``history`` has the columns of ``history.csv``, ``run`` is the content of ``run.json``."""
     best_epoch, kept_epoch = run["best_epoch"], run["kept_epoch"]
     figure, few = Figure(figsize=(9, 3.4)), len(history) <= MARKED
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -50,7 +51,7 @@ def learning(history: pd.DataFrame, run: Mapping[str, Any]) -> Drawing:
 
 
 def loss_label(train: Mapping[str, Any]) -> str:
-    """The name of the loss, with its unit where it has one, of the section ``train`` of the configuration."""
+    """Return the name of the loss in section ``train``, with its unit if it has one."""
     if train["label_smoothing"]:
         return f"loss ({train['loss']}, smoothing {train['label_smoothing']:g})"
     return f"loss ({train['loss']})" + (", nats per image" if train["loss"] in ("cross_entropy", "nll") else "")
@@ -58,7 +59,7 @@ def loss_label(train: Mapping[str, Any]) -> str:
 
 @styled
 def learning_rate(history: pd.DataFrame) -> Drawing:
-    """Learning rate by epoch."""
+    """Draw the learning rate by epoch."""
     figure = Figure(figsize=(4.5, 2.6))
     axes = figure.subplots()
     axes.plot(history["epoch"], history["lr"], color=VALIDATION, marker="o" if len(history) <= MARKED else None, markersize=3.5)
@@ -71,7 +72,7 @@ def learning_rate(history: pd.DataFrame) -> Drawing:
 
 @styled
 def confusion(counts: np.ndarray, classes: Sequence[str]) -> Drawing:
-    """Confusion matrix: ``counts`` int (n_classes, n_classes), rows true; colour is the share of the row."""
+    """Draw a confusion matrix: ``counts`` int (n_classes, n_classes), rows true; colour is the share of the row."""
     n_classes = len(classes)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(max(3.6, 0.42 * n_classes + 1.4), 9.5)
@@ -88,7 +89,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Drawing:
 
 
 def draw_confusion(axes: Axes, counts: np.ndarray, classes: Sequence[str]) -> None:
-    """The cells of a confusion matrix: ``counts`` (n_classes, n_classes), rows true, or means of counts."""
+    """Draw the cells of a confusion matrix: ``counts`` (n_classes, n_classes), rows true, or means of counts."""
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap=SHADE, vmin=0, vmax=1)
     if len(classes) <= CELLS:
@@ -104,42 +105,29 @@ def draw_confusion(axes: Axes, counts: np.ndarray, classes: Sequence[str]) -> No
 
 @styled
 def roc(curves: Sequence[Curve], classes: Sequence[str], mean_area: float) -> Drawing:
-    """ROC curve of each class against the rest, whole and its upper left corner."""
-    figure = Figure(figsize=(9, 3.8))
-    whole, corner = figure.subplots(1, 2)
-    for axes in (whole, corner):
-        _curves(axes, curves, classes, "AUC")
-        axes.set(xlabel="false positive rate", ylabel="true positive rate")
+    """Draw the ROC curve of each class against the rest, whole and its upper left corner."""
+    figure, whole, corner = _two_views(curves, classes, "AUC", x="false positive rate", y="true positive rate")
     whole.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
-    whole.set_title("whole")
     corner.set(title="upper left corner", xlim=(0, 0.1), ylim=(0.9, 1.002))
-    figure.legend(*whole.get_legend_handles_labels(), loc="outside right center")
-    caption = (
-        f"Each class against the rest, over all thresholds. Mean area under the curves {_or_undefined(mean_area)}; chance is 0.5."
-    )
-    caption += _named(curves)
-    return Drawing("roc", "ROC curves", caption, figure, _table(curves, classes, "false_positive_rate", "true_positive_rate"))
+    caption = f"Mean area under the curves {_or_undefined(mean_area)}; chance is 0.5.{_selection(curves)}"
+    numbers = _table(curves, classes, "false_positive_rate", "true_positive_rate")
+    return Drawing("roc", "ROC curves", f"{VERSUS_REST} {caption}", figure, numbers)
 
 
 @styled
 def precision_recall(curves: Sequence[Curve], classes: Sequence[str], mean_area: float) -> Drawing:
-    """Precision–recall curve of each class against the rest, whole and its upper right corner."""
-    figure = Figure(figsize=(9, 3.8))
-    whole, corner = figure.subplots(1, 2)
-    for axes in (whole, corner):
-        _curves(axes, curves, classes, "AP")
-        axes.set(xlabel="recall", ylabel="precision")
-    whole.set(title="whole", ylim=(0, 1.02))
+    """Draw the precision–recall curve of each class against the rest, whole and its upper right corner."""
+    figure, whole, corner = _two_views(curves, classes, "AP", x="recall", y="precision")
+    whole.set(ylim=(0, 1.02))
     corner.set(title="upper right corner", xlim=(0.9, 1.002), ylim=(0.9, 1.002))
-    figure.legend(*whole.get_legend_handles_labels(), loc="outside right center")
-    caption = f"Each class against the rest, over all thresholds. Mean average precision (AP) {_or_undefined(mean_area)}."
-    caption += _named(curves)
-    return Drawing("precision_recall", "Precision and recall", caption, figure, _table(curves, classes, "recall", "precision"))
+    caption = f"Mean average precision (AP) {_or_undefined(mean_area)}.{_selection(curves)}"
+    numbers = _table(curves, classes, "recall", "precision")
+    return Drawing("precision_recall", "Precision and recall", f"{VERSUS_REST} {caption}", figure, numbers)
 
 
 @styled
 def reliability(diagram: Reliability) -> Drawing:
-    """Share right by stated probability, above the number of images in each bin."""
+    """Draw the share of right predictions by stated probability, above the number of images in each bin."""
     figure = Figure(figsize=(4.6, 4.6))
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     width = np.diff(diagram.edges)
@@ -167,25 +155,25 @@ def reliability(diagram: Reliability) -> Drawing:
 
 @styled
 def per_class(scores: PerClass, classes: Sequence[str]) -> Drawing:
-    """Precision, recall with its interval, and F1 of each class, as points, so that the axis may start above 0."""
-    shown = np.sort(np.argsort(np.nan_to_num(scores.f1, nan=2.0), kind="stable")[:ROWS])
-    place = np.arange(len(shown))
-    recall, precision, f1 = scores.recall[shown], scores.precision[shown], scores.f1[shown]
-    figure = Figure(figsize=(5.2, max(2.6, 0.36 * len(shown) + 1.0)))
+    """Draw precision, recall with its interval, and F1 of each class, as points, so that the axis may start above 0."""
+    drawn = np.sort(np.argsort(np.nan_to_num(scores.f1, nan=2.0), kind="stable")[:ROWS])
+    place = np.arange(len(drawn))
+    recall, precision, f1 = scores.recall[drawn], scores.precision[drawn], scores.f1[drawn]
+    figure = Figure(figsize=(5.2, max(2.6, 0.36 * len(drawn) + 1.0)))
     axes = figure.subplots()
-    reach = np.abs(np.stack([scores.recall_low[shown], scores.recall_high[shown]]) - recall)
+    reach = np.abs(np.stack([scores.recall_low[drawn], scores.recall_high[drawn]]) - recall)
     axes.errorbar(
         recall, place - 0.2, xerr=reach, fmt="o", color=VALIDATION, markersize=4.5, elinewidth=1.2, label="recall, 95 %"
     )
     axes.plot(precision, place, "D", color=TRAIN, markersize=4, label="precision")
     axes.plot(f1, place + 0.2, "s", color=ACCENT, markersize=4, label="F1")
-    axes.set_yticks(place, [short(classes[label]) for label in shown])
-    axes.set(xlabel="score", ylim=(len(shown) - 0.5, -0.5), xlim=(None, 1 + 0.02 * (1 - axes.get_xlim()[0])))
+    axes.set_yticks(place, [short(classes[label]) for label in drawn])
+    axes.set(xlabel="score", ylim=(len(drawn) - 0.5, -0.5), xlim=(None, 1 + 0.02 * (1 - axes.get_xlim()[0])))
     figure.legend(loc="outside upper center", ncols=3)
     worst = int(np.nanargmin(scores.f1))
     caption = f"Lowest F1: {classes[worst]} with {scores.f1[worst]:.3f} on {scores.support[worst]} test images."
-    if len(shown) < len(classes):
-        caption += f" Of {len(classes)} classes the {ROWS} with the lowest F1 are drawn."
+    if len(drawn) < len(classes):
+        caption += f" Only the {ROWS} of {len(classes)} classes with the lowest F1 are drawn."
     return Drawing("per_class", "Scores per class", caption, figure, pd.DataFrame({"class": list(classes)} | vars(scores)))
 
 
@@ -210,13 +198,25 @@ def _curves(axes: Axes, curves: Sequence[Curve], classes: Sequence[str], area: s
         axes.plot(curves[label].x, curves[label].y, color=colour, linewidth=1.2, label=name)
 
 
+def _two_views(curves: Sequence[Curve], classes: Sequence[str], area: str, x: str, y: str) -> tuple[Figure, Axes, Axes]:
+    """Draw the curves twice, for the whole range and for a corner, with one legend; return the figure and both axes."""
+    figure = Figure(figsize=(9, 3.8))
+    whole, corner = figure.subplots(1, 2)
+    for axes in (whole, corner):
+        _curves(axes, curves, classes, area)
+        axes.set(xlabel=x, ylabel=y)
+    whole.set_title("whole")
+    figure.legend(*whole.get_legend_handles_labels(), loc="outside right center")
+    return figure, whole, corner
+
+
 def _table(curves: Sequence[Curve], classes: Sequence[str], x: str, y: str) -> pd.DataFrame:
     parts = [pd.DataFrame({"class": name, x: c.x, y: c.y}) for name, c in zip(classes, (c.thin() for c in curves), strict=True)]
     return pd.concat(parts, ignore_index=True)
 
 
-def _named(curves: Sequence[Curve]) -> str:
-    return f" Of {len(curves)} classes the {CURVES} with the smallest area are drawn." if len(curves) > CURVES else ""
+def _selection(curves: Sequence[Curve]) -> str:
+    return f" Only the {CURVES} of {len(curves)} classes with the smallest area are drawn." if len(curves) > CURVES else ""
 
 
 def _or_undefined(area: float) -> str:

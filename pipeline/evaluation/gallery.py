@@ -1,4 +1,4 @@
-"""Which test images a person should look at."""
+"""Choose the test images that the report shows."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 class Gallery:
     """Positions in the test set, int64 arrays.
 
-    right : drawn at random among the images that are judged right
-    wrong : the images judged wrong with the highest probability, highest first
-    samples : drawn at random among all, ascending
+    right : a random sample of the images classified right
+    wrong : the images classified wrong with the highest probability, highest first
+    samples : a random sample of all images, ascending
     """
 
     right: np.ndarray
@@ -23,7 +23,7 @@ class Gallery:
 
 
 def choose(probs: np.ndarray, labels: np.ndarray, count: int, samples: int, rng: np.random.Generator) -> Gallery:
-    """Choose at most ``count`` right and wrong images each and ``samples`` others.
+    """Choose at most ``count`` right and wrong images each, and ``samples`` of all.
 
     probs : float array of shape (n, n_classes); labels : int array of shape (n,)
     """
@@ -37,7 +37,7 @@ def choose(probs: np.ndarray, labels: np.ndarray, count: int, samples: int, rng:
 
 
 def rows(indices: np.ndarray, probs: np.ndarray, labels: np.ndarray, logits: np.ndarray | None = None) -> list[dict[str, Any]]:
-    """For each chosen image its position, label, prediction and probability; with ``logits`` also every output."""
+    """Return position, label, prediction and probability of each chosen image; with ``logits`` also all outputs."""
     table = []
     for i in indices:
         row = {

@@ -1,4 +1,4 @@
-"""Verdicts on a trained network: what a careful reader of the figures would notice, with the numbers that show it."""
+"""Verdicts on a trained network, with the numbers behind them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pipeline.evaluation.metrics import Metrics
 from pipeline.evaluation.statistics import Proportion, difference, p_equals
 from pipeline.verdict import Verdict
 
-SURE, UNLIKELY = 0.001, 0.01  # p-values of bad and warn: false alarms in one of 1,000 and one of 100 healthy networks
-GAP = 0.01  # accuracy; below it even a certain gap is no reason to distrust a result
-SKILL = 0.05  # of the way from guessing to perfect
-MISCALIBRATION = 0.02  # of ECE above what chance gives
+SURE, UNLIKELY = 0.001, 0.01  # p-values of bad and warn: false alarms for 1 in 1,000 and 1 in 100 healthy networks
+GAP = 0.01  # accuracy; a smaller gap, even if certain, is harmless
+SKILL = 0.05  # fraction of the way from guessing to perfect
+MISCALIBRATION = 0.02  # ECE above its mean by chance
 LEVELS = ("bad", "warn", "good", "info")
 WIDE = 0.025  # accuracy; sensible small networks differ by 1 to 2 points on the usual data sets
 
@@ -35,21 +35,21 @@ def judge(
     openings: int,
     checks: Sequence[Verdict],
 ) -> list[Verdict]:
-    """All verdicts that apply, the gravest first; where none is bad or a warning, one that says what was checked.
+    """Return all verdicts that apply, the most severe first; if none is bad or a warning, one that lists the checks.
 
     Parameters
     ----------
     test, validation : of the kept weights, on both splits
-    history : columns of ``history.csv``; epochs with a loss that is not finite are left out
+    history : columns of ``history.csv``; epochs whose loss is not finite are dropped
     run : content of ``run.json``
     train_counts : training images per class
     openings : of the test set, so far
-    checks : verdicts on the data; those that are bad or a warning bear on the network too, and are passed on
+    checks : verdicts on the data; bad ones and warnings are included
     """
     history = history[np.isfinite(history["train_loss"]) & np.isfinite(history["validation_loss"])]
-    found = [
+    candidates = [
         course.diverged(run),
-        lost_classes(test, validation) if run["epochs_run"] else None,  # initial weights say nothing of the labels
+        lost_classes(test, validation) if run["epochs_run"] else None,  # initial weights know no classes
         gap(validation.accuracy, test.accuracy),
         guessing(test),
         miscalibrated(reliability),
@@ -58,43 +58,41 @@ def judge(
         opened_often(openings),
     ]
     if len(history):
-        found += [
+        candidates += [
             course.learned_nothing(history, train_counts),
             course.unfinished(history, run),
             course.over_fitted(history, run),
         ]
     alarms = ("bad", "warn")
-    verdicts = [verdict for verdict in found if verdict] + [verdict for verdict in checks if verdict.level in alarms]
+    verdicts = [verdict for verdict in candidates if verdict] + [verdict for verdict in checks if verdict.level in alarms]
     if not any(verdict.level in alarms for verdict in verdicts):
         verdicts.insert(0, _all_well(test, validation, reliability))
     return sorted(verdicts, key=lambda verdict: LEVELS.index(verdict.level))
 
 
 def lost_classes(test: Metrics, validation: Metrics) -> Verdict | None:
-    """Bad if a class is recognised never, or less often than by guessing, and chance cannot explain it; warn if chance can.
+    """Return bad if a class is never recognised, or less often than by guessing, and chance cannot explain it; warn if it can.
 
-    Less often than by guessing: the upper end of the interval of its recall is below 1 / (classes with images). Chance: a
-    network that recognises this class as often as the others on average does so no more than ``found`` times with the
-    binomial probability of that; bad below 0.001, shared among the classes.
+    Less often than by guessing: the upper end of the interval of its recall is below 1 / (classes with images). Chance: the
+    binomial probability that a network with the mean recall of the other classes recognises this one at most as often; bad below
+    0.001 divided by the number of classes.
     """
     scores = test.per_class
     lost = np.flatnonzero((scores.recall == 0) | (scores.recall_high < 1 / (scores.support > 0).sum()))
     if not len(lost):
         return None
-    found, support = np.diag(test.confusion)[lost], scores.support[lost]
+    hits, support = np.diag(test.confusion)[lost], scores.support[lost]
     others = np.delete(scores.recall, lost)
     usual = np.nanmean(others) if np.isfinite(others).any() else 1.0
-    bad = stats.binom.cdf(found, support, usual).min() < SURE / len(test.classes)
+    bad = stats.binom.cdf(hits, support, usual).min() < SURE / len(test.classes)
     evidence = "; ".join(_fate(test, int(label)) for label in lost[:10]) + "."
     elsewhere = validation.per_class.recall[lost]
     if (elsewhere > 0.5).all():
         evidence += f" On validation images their recall is {elsewhere.min():.1%} or more."
-        remedy = (
-            "The network knows these classes, so the test images or their labels differ from the others: check how test is read."
-        )
+        remedy = "The network knows these classes, so their test images or labels differ from the others: check how test is read."
     else:
         remedy = "Check the labels of these classes and how many training images they have; more images or balanced classes help."
-    how = "recognised less often than by guessing" if found.any() else "never predicted correctly"
+    how = "recognised less often than by guessing" if hits.any() else "never predicted correctly"
     if not scores.predicted[lost].any():
         how = "never predicted"
     names = _names([test.classes[label] for label in lost])
@@ -102,10 +100,9 @@ def lost_classes(test: Metrics, validation: Metrics) -> Verdict | None:
 
 
 def gap(validation: Proportion, test: Proportion) -> Verdict | None:
-    """Bad if validation and test accuracy differ for certain and noticeably, warn if chance hardly explains it; either way round.
+    """Return bad if validation and test accuracy differ significantly and by at least 1 point; warn if only significantly.
 
-    Bad: Fisher's exact test p < 0.001, and the end of the 95 % interval that is nearer to 0 is at least 1 point away. Warn:
-    p < 0.01.
+    Bad: Fisher's exact test p < 0.001, and the end of the 95 % interval nearer to 0 is at least 1 point from it. Warn: p < 0.01.
     """
     delta = difference(test, validation)
     if delta.p_value >= UNLIKELY:
@@ -116,29 +113,26 @@ def gap(validation: Proportion, test: Proportion) -> Verdict | None:
         f"Test {test}, validation {validation}; difference {_points(delta.value)} points "
         f"({_points(delta.low)} to {_points(delta.high)}), {p_equals(delta.p_value)} by Fisher's exact test."
     )
-    below = (
-        "Look for test images or labels that are read in another way, or come from other people, places or times, than training."
-    )
+    below = "Look for test images or labels that are read differently, or come from other people, places or times, than training."
     above = "Look for test images that are easier than, or duplicates of, the training images."
     title = f"Test is {100 * abs(delta.value):.1f} points {word} validation, more than chance allows"
     return Verdict("bad" if bad else "warn", title, evidence, below if word == "below" else above)
 
 
 def guessing(test: Metrics) -> Verdict | None:
-    """Bad if the predictions tell nothing of the labels; warn if they may, or if always answering the largest class would do
-    as well.
+    """Return bad if predictions are at chance level, warn if they may be, or if always answering the largest class does as well.
 
-    Nothing: balanced accuracy is less than 5 % of the way from 1 / (classes with images) to 1. May: it is within 3.3
-    standard errors of guessing (p = 0.001 for both sides), or the images are so few that even perfect answers would be;
-    guessing gives the same predictions in random order, or each class as often as it occurs. As well: binomial test of
-    the accuracy against the share of the largest class, one-sided p >= 0.01.
+    At chance level: balanced accuracy is less than 5 % of the way from 1 / (classes with images) to 1. May be: it is within 3.3
+    standard errors of guessing (p = 0.001, two-sided), or the images are so few that even perfect answers would be. Guessing
+    means the same predictions in random order, or each class as often as it occurs. As well: binomial test of the accuracy
+    against the share of the largest class, one-sided p >= 0.01.
     """
     support = test.per_class.support
     seen = support > 0
     if seen.sum() < 2:
         return None
     chance = 1 / seen.sum()
-    answers = (test.per_class.predicted[seen], support[seen])  # its own in random order, and each class as often as it occurs
+    answers = (test.per_class.predicted[seen], support[seen])  # of the two ways of guessing
     shares = [counts / support.sum() for counts in answers]
     error = max(math.sqrt((share * (1 - share) / support[seen]).sum()) / seen.sum() for share in shares)
     sigmas = stats.norm.isf(SURE / 2)
@@ -148,11 +142,11 @@ def guessing(test: Metrics) -> Verdict | None:
         f"{error:.2%}. Accuracy {test.accuracy}."
     )
     if sigmas * error >= 1 - chance or sigmas * error > gain >= SKILL * (1 - chance):
-        title = f"The predictions cannot be told from guessing with {test.accuracy.n:,} test images"
+        title = f"{test.accuracy.n:,} test images cannot separate the predictions from guessing"
         return Verdict("warn", title, evidence, "Raise data.test or data.limit, or add test images.")
     if gain < SKILL * (1 - chance):
         remedy = (
-            "See whether the network learned its training images; if it did, the test images or labels are read in another way."
+            "Check whether the network learned its training images; if it did, the test images or labels are read differently."
         )
         return Verdict("bad", "Predictions are at chance level", evidence, remedy)
     k, n, majority = test.accuracy.successes, test.accuracy.n, support.max() / support.sum()
@@ -169,8 +163,8 @@ def guessing(test: Metrics) -> Verdict | None:
 
 
 def miscalibrated(diagram: Reliability) -> Verdict | None:
-    """Warn if probabilities are off: ECE above the 99.9th percentile of a perfectly calibrated model on as many images, and
-    at least 0.02 above its mean, which is where a reader of "90 %" begins to be misled."""
+    """Return warn if the ECE is above the 99.9th percentile of a perfectly calibrated model on as many images, and at least 0.02
+    above its mean."""
     if diagram.ece <= diagram.chance_high or diagram.ece - diagram.chance_mean < MISCALIBRATION:
         return None
     over = diagram.mean_confidence > diagram.mean_accuracy
@@ -189,10 +183,10 @@ def miscalibrated(diagram: Reliability) -> Verdict | None:
 
 
 def small_test(test: Proportion) -> Verdict | None:
-    """Warn if the 95 % interval reaches more than 2.5 points to either side: sensible small networks differ by less."""
+    """Return warn if the 95 % interval reaches more than 2.5 points to either side: good small networks differ by less."""
     if test.half_width <= WIDE:
         return None
-    # No share needs more than 10,000 images; near 0 and 1 the interval shrinks faster than with the root of their number.
+    # 10,000 images suffice for any share; near 0 and 1 the interval shrinks faster than with the root of their number.
     hundreds = range(1, 101)
     needed = (
         100
@@ -209,7 +203,7 @@ def small_test(test: Proportion) -> Verdict | None:
 
 
 def unseen_classes(test: Metrics) -> Verdict | None:
-    """Warn if a class has no test image: nothing is known of it, and averages leave it out."""
+    """Return warn if a class has no test image: its scores are unknown, and averages omit it."""
     names = [name for name, support in zip(test.classes, test.per_class.support, strict=True) if not support]
     if not names:
         return None
@@ -220,7 +214,7 @@ def unseen_classes(test: Metrics) -> Verdict | None:
 
 
 def opened_often(openings: int) -> Verdict | None:
-    """Info from the second opening on: a test set that many decisions looked at becomes a validation set."""
+    """Return info from the second opening on: a test set used for many decisions becomes a validation set."""
     if openings < 2:
         return None
     evidence = f"Opened {openings} times on this data set, this time included."
@@ -239,7 +233,7 @@ def _all_well(test: Metrics, validation: Metrics, diagram: Reliability) -> Verdi
 
 
 def _points(share: float) -> str:
-    """Percentage points with their sign: ``−2.65``."""
+    """Return a share in percentage points with sign: ``−2.65``."""
     return f"{100 * share:+.2f}".replace("-", "\u2212")
 
 
@@ -255,7 +249,7 @@ def _fate(test: Metrics, label: int) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    """``Class a`` or ``Classes a, b and c``; of more than ten, the first ten."""
+    """Return ``Class a`` or ``Classes a, b and c``; at most the first ten."""
     if len(names) == 1:
         return f"Class {names[0]}"
     if len(names) > 10:

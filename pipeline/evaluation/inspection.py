@@ -1,4 +1,4 @@
-"""What a trained network says, sees and costs: outputs, filters, responses, embeddings, speed."""
+"""Compute a trained network's outputs, filters, responses, embeddings and speed."""
 
 from __future__ import annotations
 
@@ -20,46 +20,43 @@ NEIGHBOURS = 10
 
 @torch.inference_mode()
 def outputs(classifier: Classifier, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and probabilities, float32 arrays of shape (n, n_classes), of uint8 images (n, channels, height, width)."""
+    """Return logits and probabilities, float32 (n, n_classes), for uint8 images (n, channels, height, width)."""
     logits = _batched(classifier.logits, images, classifier)
     return logits, torch.from_numpy(logits).softmax(dim=1).numpy()
 
 
 @torch.inference_mode()
 def features(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-    """The input of the last linear layer, float32 array of shape (n, d)."""
+    """Return the input of the last linear layer, float32 (n, d), for uint8 images (n, channels, height, width)."""
     return _batched(classifier.features, images, classifier)
 
 
 def filters(classifier: Classifier) -> dict[str, np.ndarray]:
-    """The learned kernels of each convolution, float32 arrays of shape (out, in, kernel, kernel), by layer name."""
+    """Return the kernels of each convolution, float32 (out, in, kernel, kernel), by layer name."""
     return {name: layer.weight.detach().float().cpu().numpy() for name, layer in _convolutions(classifier)}
 
 
 @torch.inference_mode()
 def responses(classifier: Classifier, image: np.ndarray) -> dict[str, np.ndarray]:
-    """What each convolution answers to one uint8 image (channels, height, width), before norm and activation.
+    """Return the output of each convolution, before norm and activation: float32 (out, height, width), by layer name.
 
-    Returns
-    -------
-    float32 arrays of shape (out, height, width), by layer name
+    image : uint8 (channels, height, width)
     """
-    answers: dict[str, np.ndarray] = {}
+    maps: dict[str, np.ndarray] = {}
     names = {name for name, _ in _convolutions(classifier)}
     values = classifier.normalise(_tensor(image[None], classifier))
     for name, layer in classifier.network.named_children():
         values = layer(values)
         if name in names:
-            answers[name] = values[0].float().cpu().numpy()
-    return answers
+            maps[name] = values[0].float().cpu().numpy()
+    return maps
 
 
 def embed(points: np.ndarray, seed: int) -> np.ndarray:
-    """t-SNE of points (n, d) in the plane, float32 array of shape (n, 2); n >= 5.
+    """Embed points (n, d) in the plane by t-SNE: float32 (n, 2); n >= 5. Equal points are all at 0.
 
-    Perplexity 30, or less for few points; starts from the first two principal components, so that it is repeatable and
-    keeps the large shape. Source: van der Maaten & Hinton 2008; Kobak & Berens 2019 for the start. Points that are all
-    the same stay on one point.
+    Perplexity 30, or less for few points. It starts from the first two principal components, which makes it repeatable and keeps
+    the global shape. Source: van der Maaten & Hinton 2008; Kobak & Berens 2019 for the start.
     """
     if np.ptp(points, axis=0).max() == 0:
         return np.zeros((len(points), 2), np.float32)
@@ -70,9 +67,9 @@ def embed(points: np.ndarray, seed: int) -> np.ndarray:
 
 
 def neighbour_agreement(points: np.ndarray, labels: np.ndarray) -> float:
-    """Share of the ten nearest neighbours of a point that have its label, mean over the points, in [0, 1].
+    """Return the mean share of a point's ten nearest neighbours that have its label, in [0, 1].
 
-    One number for how far classes lie apart; in contrast to a t-SNE picture it can be compared between networks.
+    It measures how well classes are separated and, unlike a t-SNE picture, can be compared between networks.
     """
     near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(points) - 1)).fit(points).kneighbors(return_distance=False)
     return float((labels[near] == labels[:, None]).mean())
@@ -80,11 +77,11 @@ def neighbour_agreement(points: np.ndarray, labels: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a network answers, on the device where it is.
+    """The speed of a network on its device.
 
     latency_ms, latency_ms_p95 : median and 95th percentile, milliseconds for one image from array to probabilities
     repeats : images timed one by one
-    images_per_second : of the best of the batch sizes tried, ``batch_size``
+    images_per_second : at the fastest batch size tried, ``batch_size``
     """
 
     latency_ms: float
@@ -98,9 +95,9 @@ class Speed:
 
 @torch.inference_mode()
 def speed(classifier: Classifier, images: np.ndarray, repeats: int = 200, batch_sizes: tuple[int, ...] = (32, 128, 512)) -> Speed:
-    """Time single images and batches, warm; batches are no larger than memory allows.
+    """Time single images and batches after a warm-up; batches are limited by memory.
 
-    images : uint8 (n, channels, height, width), repeated where too few
+    images : uint8 (n, channels, height, width), repeated if too few
     """
     singles = [_seconds(classifier, images[i % len(images)][None]) for i in range(repeats // 10 + repeats)][repeats // 10 :]
     rates = {}
@@ -134,7 +131,7 @@ def _device(classifier: Classifier) -> torch.device:
 
 
 def _tensor(images: np.ndarray, classifier: Classifier) -> Tensor:
-    # a copy of this batch alone: the images may be mapped from a file
+    # copies only this batch: the images may be mapped from a file
     return torch.from_numpy(np.array(images)).to(_device(classifier))
 
 
@@ -145,5 +142,5 @@ def _batched(call: Callable[[Tensor], Tensor], images: np.ndarray, classifier: C
 
 
 def _most(classifier: Classifier) -> int:
-    """Images per forward pass; bounds memory, changes no result."""
+    """Return the number of images per forward pass; it bounds memory and changes no result."""
     return images_at_once(plan(classifier.card.model, classifier.shape, len(classifier.classes)))

@@ -1,4 +1,4 @@
-"""How well probabilities fit labels: every number of the test report, held as arrays, NaN where a number has no meaning."""
+"""Compute all metrics of the test report from probabilities and labels; undefined numbers are NaN."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pipeline.evaluation.statistics import Proportion
 class PerClass:
     """One value per class, arrays of shape (n_classes,).
 
-    precision : NaN for a class that is never predicted
-    recall, recall_low, recall_high : share of the class's images that are found, 95 % Wilson; NaN without images of the class
-    f1 : harmonic mean of both; NaN for a class neither seen nor predicted
-    support, predicted : int64, images of the class, images said to be of the class
+    precision : share of the predictions that are right; NaN for a class never predicted
+    recall, recall_low, recall_high : share of the class's images predicted right, 95 % Wilson; NaN without images of the class
+    f1 : harmonic mean of both; NaN for a class without images and predictions
+    support, predicted : int64, images of the class, predictions of the class
     """
 
     precision: np.ndarray
@@ -46,7 +46,7 @@ class Curve:
     area: float
 
     def thin(self, points: int = 300) -> Curve:
-        """At most ``points`` of the curve's points, spread evenly along its length; both ends stay, the area is kept."""
+        """Return a curve of at most ``points`` points, spread evenly along its length, with both ends and the same area."""
         if len(self.x) <= points:
             return self
         length = np.concatenate(([0.0], np.cumsum(np.hypot(np.diff(self.x), np.diff(self.y)))))
@@ -56,15 +56,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Every number that follows from probabilities and labels.
+    """All metrics of one set of probabilities and labels.
 
     confusion : int64 array of shape (n_classes, n_classes), rows true, columns predicted
-    macro, weighted : precision, recall and F1 averaged over the classes that have images, evenly or by their images;
-        a class that is never predicted counts with precision 0
+    macro, weighted : precision, recall and F1 averaged over the classes with images, evenly or weighted by images;
+        a class never predicted counts with precision 0
     balanced_accuracy : the macro recall
     log_loss : nats per image, >= 0
     roc, pr : one curve per class
-    roc_auc, average_precision : mean of the areas that are defined; NaN where none is
+    roc_auc, average_precision : mean of the defined areas; NaN if there are none
     """
 
     classes: tuple[str, ...]
@@ -81,7 +81,7 @@ class Metrics:
     average_precision: float
 
     def to_tree(self) -> dict[str, Any]:
-        """Plain data for JSON, without the curves; a number without meaning is null, its reason under ``undefined``."""
+        """Return plain data for JSON, without the curves; undefined numbers are null, with the reason under ``undefined``."""
         return {
             "accuracy": asdict(self.accuracy),
             "balanced_accuracy": self.balanced_accuracy,
@@ -105,28 +105,23 @@ class Metrics:
 
 
 def null_if_nan(value: float) -> float | None:
-    """JSON has no NaN: None in its place."""
+    """Return the value, or None for NaN, which JSON does not have."""
     return None if math.isnan(value) else value
 
 
 def score(probs: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Metrics:
-    """Compute all metrics; the prediction is the class with the highest probability, the first of equals.
+    """Compute all metrics; the prediction is the class with the highest probability, the first in case of ties.
 
-    Parameters
-    ----------
+    Raises ValueError for a probability that is not finite.
+
     probs : float array of shape (n, n_classes), n >= 1, n_classes >= 2, rows summing to 1
     labels : int array of shape (n,), in [0, n_classes)
-
-    Raises
-    ------
-    ValueError
-        A probability that is not finite.
     """
     if not np.isfinite(probs).all():
         raise ValueError(f"probs must be finite, got {(~np.isfinite(probs).all(1)).sum()} of {len(probs)} rows that are not")
     every = np.arange(len(classes))
     probs = probs.astype(np.float64)
-    probs /= probs.sum(1, keepdims=True)  # float32 rows sum to 1 only to 1e-7, which scikit-learn warns of
+    probs /= probs.sum(1, keepdims=True)  # float32 rows sum to 1 only up to 1e-7; scikit-learn warns of this
     predictions = probs.argmax(1)
     confusion = sk.confusion_matrix(labels, predictions, labels=every)
     averages = _averages(labels, predictions, every[confusion.sum(1) > 0])
@@ -152,8 +147,8 @@ def _per_class(labels: np.ndarray, predictions: np.ndarray, confusion: np.ndarra
     precision, recall, f1, support = sk.precision_recall_fscore_support(
         labels, predictions, labels=np.arange(len(confusion)), zero_division=np.nan
     )
-    found = np.diag(confusion)
-    intervals = [Proportion.of(k, n) if n else None for k, n in zip(found, support, strict=True)]
+    hits = np.diag(confusion)
+    intervals = [Proportion.of(k, n) if n else None for k, n in zip(hits, support, strict=True)]
     return PerClass(
         precision=precision,
         recall=recall,

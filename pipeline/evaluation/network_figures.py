@@ -1,4 +1,4 @@
-"""Figures of the network itself: its layers, filters, responses and embeddings."""
+"""Draw the network itself: its layers, filters, responses and embeddings."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.evaluation.drawing import PALETTE, SIGNED, TRAIN, VALIDATION, Drawing, mosaic, short, styled
 
-COLUMNS, ROWS = 16, 8  # of kernels that are drawn of a layer; as many maps as columns
+COLUMNS, ROWS = 16, 8  # kernels drawn per layer; COLUMNS is also the number of maps
 ACROSS = 8  # response maps side by side
-NAMED = 20  # classes up to which the embedding names them
+NAMED = 20  # up to this many classes the embedding names them
 WIDTH = 7.5  # inches
 
 
 @styled
 def layers(names: Sequence[str], parameters: Sequence[int], multiply_adds: Sequence[int]) -> Drawing:
-    """Parameters and multiply-adds of each layer that has any."""
+    """Draw the parameters and multiply-adds of each layer that has any."""
     table = pd.DataFrame({"layer": names, "parameters": parameters, "multiply_adds": multiply_adds})
     busy = table[(table["parameters"] > 0) | (table["multiply_adds"] > 0)]
     figure = Figure(figsize=(7, 0.32 * len(busy) + 1.1))
@@ -39,7 +39,7 @@ def layers(names: Sequence[str], parameters: Sequence[int], multiply_adds: Seque
 
 @styled
 def filters(kernels: Mapping[str, np.ndarray]) -> Drawing:
-    """Learned kernels, float (out, in, kernel, kernel), by layer: an image for each pair of filter and input channel."""
+    """Draw the kernels of each layer, float (out, in, kernel, kernel): an image per pair of filter and input channel."""
     drawn = {name: values[:ROWS, :COLUMNS] for name, values in kernels.items()}
     panels = {}
     for name, values in kernels.items():
@@ -59,12 +59,12 @@ def filters(kernels: Mapping[str, np.ndarray]) -> Drawing:
 
 @styled
 def responses(maps: Mapping[str, np.ndarray], image: np.ndarray) -> Drawing:
-    """What each convolution answers to ``image`` (uint8 (channels, height, width)); maps float (out, height, width) by layer."""
+    """Draw the output of each convolution for ``image``, uint8 (channels, height, width); maps float (out, height, width)."""
     panels = {f"{name} — {' × '.join(map(str, values.shape))}": values[:COLUMNS] for name, values in maps.items()}
     figure = _panels(panels, ACROSS, image)
     caption = "The image and the output of each convolution before its activation: blue positive, orange negative, grey 0."
     if any(len(values) > COLUMNS for values in maps.values()):
-        caption += f" Of each layer the first {COLUMNS} maps are drawn."
+        caption += f" Only the first {COLUMNS} maps of each layer are drawn."
     rows = [
         {"layer": name, "map": i, "mean": m.mean(), "std": m.std(), "min": m.min(), "max": m.max()}
         for name, values in maps.items()
@@ -77,9 +77,9 @@ def responses(maps: Mapping[str, np.ndarray], image: np.ndarray) -> Drawing:
 def embeddings(
     first: np.ndarray, last: np.ndarray, labels: np.ndarray, classes: Sequence[str], agreement: tuple[float, float]
 ) -> Drawing:
-    """t-SNE of the last hidden layer after epoch 1 and at the end, float (n, 2) each, side by side.
+    """Draw the t-SNE of the last hidden layer after epoch 1 and at the end, float (n, 2) each, side by side.
 
-    agreement : share of the ten nearest neighbours in the layer itself that have the same label, after epoch 1 and at the end
+    agreement : share of the ten nearest neighbours in that layer that have the same label, after epoch 1 and at the end
     """
     figure = Figure(figsize=(9, 4.6))
     titles = (f"after epoch 1 — {agreement[0]:.1%} of neighbours agree", f"at the end — {agreement[1]:.1%} of neighbours agree")
@@ -87,7 +87,7 @@ def embeddings(
         _scatter(axes, points, labels, classes)
         axes.set_title(title)
     caption = (
-        f"{len(labels)} test images by the input of the last linear layer; far distances mean little. Of an image's "
+        f"{len(labels)} test images by the input of the last linear layer; large distances mean little. Among an image's "
         f"ten nearest neighbours in that layer {agreement[0]:.1%} share its label after epoch 1, {agreement[1]:.1%} at the end."
     )
     numbers = pd.DataFrame(
@@ -109,14 +109,14 @@ def _scatter(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: Sequen
 
 
 def _padded(kernels: np.ndarray) -> np.ndarray:
-    """(rows, columns, kernel, kernel) as tiles, each row filled up with NaN to the width of the panel."""
+    """Return kernels (rows, columns, kernel, kernel) as tiles, each row padded with NaN to the width of the panel."""
     rows, columns, *size = kernels.shape
     empty = np.full((rows, COLUMNS - columns, *size), np.nan)
     return np.concatenate([kernels, empty], axis=1).reshape(rows * COLUMNS, *size)
 
 
 def _panels(tiles: Mapping[str, np.ndarray], across: int, picture: np.ndarray | None = None) -> Figure:
-    """One mosaic per layer below each other, all of one width; tiles float (n, height, width) by title."""
+    """Draw one mosaic per layer, below each other, of equal width; tiles float (n, height, width) by title."""
     heights = [WIDTH / across * -(-len(values) // across) + 0.3 for values in tiles.values()]
     if picture is not None:
         heights = [WIDTH / across + 0.3, *heights]

@@ -1,4 +1,4 @@
-"""From a plan to an ``nn.Module``."""
+"""Build an ``nn.Module`` from a plan."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pipeline.models.plan import plan
 
 
 class Average(nn.Module):
-    """(n, channels, height, width) → (n, channels)."""
+    """Mean over pixels: (n, channels, height, width) → (n, channels)."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.mean((2, 3))
 
 
 class StridedPointwise(nn.Conv2d):
-    """A 1×1 convolution with a stride and no padding, which leaves out the pixels beforehand that the stride skips.
+    """A strided 1×1 convolution without padding that drops the skipped pixels first.
 
-    With few input channels oneDNN's own strided 1×1 writes past its memory in the backward pass (uxlfoundation/oneDNN#6035).
+    With few input channels oneDNN's own version writes past its memory in the backward pass (uxlfoundation/oneDNN#6035).
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -61,10 +61,10 @@ MODULES: dict[str, Callable[..., nn.Module]] = {
 
 
 class Network(nn.Sequential):
-    """The layers of a plan under their names, from normalised images (n, channels, height, width) to outputs (n, classes)."""
+    """The layers of a plan by name: normalised images (n, channels, height, width) → outputs (n, classes)."""
 
     def features(self, images: Tensor) -> Tensor:
-        """The input of the last linear layer, (n, d)."""
+        """Return the input of the last linear layer, (n, d), for images (n, channels, height, width)."""
         for name, layer in self.named_children():
             if name == "head":
                 break
@@ -73,14 +73,11 @@ class Network(nn.Sequential):
 
 
 def build(model: Model, shape: tuple[int, int, int], n_classes: int, seed: int) -> Network:
-    """Build the network with PyTorch's default initial weights, drawn from ``seed`` alone.
+    """Return the network with PyTorch's default initial weights, drawn from ``seed`` alone.
 
-    Convolution weights lie channels-last in memory, where convolutions are fastest on CPUs and tensor cores.
+    Convolution weights are channels-last, the fastest layout on CPUs and tensor cores.
 
-    Raises
-    ------
-    ArchitectureError
-        See :func:`pipeline.models.plan.plan`.
+    Raises ArchitectureError if the architecture does not fit the shape; see :func:`pipeline.models.plan.plan`.
     """
     layers = plan(model, shape, n_classes).layers
     with torch.random.fork_rng():

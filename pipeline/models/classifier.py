@@ -1,4 +1,4 @@
-"""A trained network with all that it needs to judge images: normalisation, classes, and how it is kept on disk."""
+"""A trained network with its normalisation and classes; saving and loading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CARD, WEIGHTS = "model.json", "weights.safetensors"
 
 @dataclass(frozen=True)
 class Card:
-    """What, beside its weights, makes a classifier: the content of ``model.json``.
+    """The description of a classifier without its weights: the content of ``model.json``.
 
     shape : of one image, (channels, height, width)
     mean, std : per channel, pixels scaled to [0, 1]
@@ -61,15 +61,15 @@ class Classifier(nn.Module):
         return self.card.shape
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 (n, channels, height, width) → float32, mean 0 and standard deviation 1 over the training images."""
+        """Return uint8 images (n, channels, height, width) as float32 with mean 0, std 1 over the training images."""
         return images.to(torch.float32, copy=True).mul_(self.scale).add_(self.offset)
 
     def logits(self, images: Tensor) -> Tensor:
-        """uint8 (n, channels, height, width) → the network's outputs, float32 (n, classes)."""
+        """Return the network's outputs, float32 (n, classes), for uint8 images (n, channels, height, width)."""
         return self.network(self.normalise(images))
 
     def features(self, images: Tensor) -> Tensor:
-        """uint8 (n, channels, height, width) → the input of the last linear layer, float32 (n, d)."""
+        """Return the input of the last linear layer, float32 (n, d), for uint8 images (n, channels, height, width)."""
         return self.network.features(self.normalise(images))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -88,17 +88,14 @@ def card_content(card: Card) -> bytes:
 
 
 def pack_weights(weights: Mapping[str, Tensor], card: bytes) -> bytes:
-    """Return the content of a file of weights, which knows the digest of the ``model.json`` that belongs to it."""
+    """Return the bytes of a weights file, with the digest of its ``model.json``."""
     return tensors.pack(weights, {CARD: hashlib.sha256(card).hexdigest()})
 
 
 def load(folder: Path, weights: str = WEIGHTS) -> Classifier:
-    """Return the classifier kept in ``folder``, on the CPU, in evaluation mode. Nothing is unpickled.
+    """Return the classifier saved in ``folder``, on the CPU, in evaluation mode. Nothing is unpickled.
 
-    Raises
-    ------
-    DamagedError
-        One of its two files is not what was written.
+    Raises DamagedError if one of its two files has changed since it was written.
     """
     content, (state, digests) = (folder / CARD).read_bytes(), tensors.read_tensors(folder / weights)
     if digests and digests[CARD] != hashlib.sha256(content).hexdigest():  # earlier versions wrote none

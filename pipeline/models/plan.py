@@ -1,4 +1,4 @@
-"""From an architecture as data to its layers, with every shape, parameter and multiply-add counted before anything is built."""
+"""Plan a network: the shape, parameters and multiply-adds of every layer, before anything is built."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from pipeline.config import ConvBlock, DenseBlock, Model, Pool
 
-# Non-decreasing everywhere, so that max-pooling before them gives the same values as after them, on fewer pixels.
+# Monotone, so max-pooling before them gives the same values as after them, on fewer pixels.
 MONOTONE = frozenset({"relu", "leaky_relu", "elu", "tanh", "sigmoid"})
 
 
 class ArchitectureError(ValueError):
-    """An architecture that cannot be built on the given image shape; names the layer, its size and its input."""
+    """An architecture that does not fit the image shape; the message names the layer, its size and its input."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Layer:
     shape : of its output for one image, (channels, height, width) or (units,)
     parameters : trainable values
     multiply_adds : for one image; convolutions and linear layers only, as is usual
-    args : what its constructor needs
+    args : arguments of its constructor
     """
 
     name: str
@@ -52,22 +52,17 @@ class Plan:
 
 
 def images_at_once(planned: Plan, most: int = 1000) -> int:
-    """How many images to pass through the network together, so that its largest output takes at most 64 MB; at least one."""
+    """Return the batch size for inference: at most ``most``, at least 1, the largest layer output at most 64 MB if possible."""
     largest = max(math.prod(layer.shape) for layer in planned.layers)
     return max(1, min(most, 64_000_000 // (4 * largest)))
 
 
 def plan(model: Model, shape: tuple[int, int, int], n_classes: int) -> Plan:
-    """Thread the shape of one image through the architecture.
+    """Return the layers of an architecture, with shapes for one image.
 
-    Parameters
-    ----------
+    Raises ArchitectureError if a kernel does not fit its input, or ``same`` padding has an even kernel.
+
     shape : of one image, (channels, height, width)
-
-    Raises
-    ------
-    ArchitectureError
-        A kernel does not fit its input, or ``same`` padding with an even kernel.
     """
     layers: list[Layer] = []
     current: tuple[int, ...] = shape
@@ -90,7 +85,7 @@ def plan(model: Model, shape: tuple[int, int, int], n_classes: int) -> Plan:
 
 
 def _conv_block(number: int, block: ConvBlock, model: Model, shape: tuple[int, ...]) -> list[Layer]:
-    """conv → norm → activation → pool → dropout, with max-pooling before a monotone activation."""
+    """Return conv → norm → activation → pool → dropout, with max-pooling before a monotone activation."""
     batch_norm = model.batch_norm if block.batch_norm is None else block.batch_norm
     activation = block.activation or model.activation
     dropout = model.dropout if block.dropout is None else block.dropout
@@ -111,7 +106,7 @@ def _conv_block(number: int, block: ConvBlock, model: Model, shape: tuple[int, .
 
 
 def _dense_block(number: int, block: DenseBlock, model: Model, inputs: int) -> list[Layer]:
-    """linear → norm → activation → dropout."""
+    """Return linear → norm → activation → dropout."""
     batch_norm = model.batch_norm if block.batch_norm is None else block.batch_norm
     activation = block.activation or model.activation
     dropout = model.dropout if block.dropout is None else block.dropout

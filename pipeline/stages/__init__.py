@@ -1,1 +1,1 @@
-"""One thin main per DVC stage."""
+"""The DVC stages, one thin main each."""

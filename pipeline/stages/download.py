@@ -1,4 +1,4 @@
-"""Stage download: the verified files of one data set into ``artifacts.RAW``."""
+"""Stage download: fetch and verify the files of one data set into ``artifacts.RAW``."""
 
 from __future__ import annotations
 

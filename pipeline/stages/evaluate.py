@@ -1,4 +1,4 @@
-"""DVC stage ``evaluate``: the trained model and the test images → numbers, verdicts, galleries, figures."""
+"""Stage evaluate: judge the trained model on the test images; write numbers, verdicts, galleries and figures."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from pipeline import artifacts, config, tracking
 from pipeline.data.dataset import SearchData, open_test
 from pipeline.errors import one_line_errors
 from pipeline.evaluation import drawing
-from pipeline.evaluation.assess import Assessment, assess
-from pipeline.evaluation.files import write
+from pipeline.evaluation.assess import Assessment, assess, write
 from pipeline.evaluation.statistics import Proportion
 from pipeline.models import classifier
 from pipeline.training import account
@@ -30,11 +29,11 @@ def main() -> None:
         data = SearchData.read(artifacts.SEARCH)
         run = artifacts.read_json(artifacts.verified(artifacts.MODEL) / "run.json")
         store = tracking.locate(params.tracking, os.environ)
-        # The run is opened first: a store that is away ends the stage before the test set is opened.
+        # The run is opened first: an unreachable store ends the stage before the test set is opened.
         splits = {"train": artifacts.SEARCH, "validation": artifacts.SEARCH, "test": artifacts.TEST}
         inputs, example = account.datasets(data.info, splits), data.validation.images[:4]
         with tracking.adopt(store, artifacts.MODEL, example=example, inputs=inputs) as tracked:
-            log = store.root / artifacts.TEST_OPENINGS  # of the project, also where `dvc exp run --temp` runs us elsewhere
+            log = store.root / artifacts.TEST_OPENINGS  # the project's, even when `dvc exp run --temp` runs elsewhere
             test, openings = open_test(artifacts.TEST, log, data.info.fingerprint, run["run_id"] or "a run without a record")
             assessment = assess(
                 classifier.load(artifacts.MODEL).to(device),
@@ -58,7 +57,7 @@ def main() -> None:
 
 
 def record(run: tracking.Run, assessment: Assessment, folder: Path) -> None:
-    """Add the assessment to the MLflow run that trained the model: metrics, figures, files, and the text at its head."""
+    """Add the assessment to the MLflow run that trained the model: metrics, figures, files and description."""
     run.log_metrics({f"test/{name.removeprefix('test_')}": value for name, value in numbers(assessment).items()})
     for name in ("metrics.json", "verdicts.json"):
         run.log_artifacts(folder / name, "evaluation")
@@ -70,10 +69,9 @@ def record(run: tracking.Run, assessment: Assessment, folder: Path) -> None:
 
 
 def numbers(assessment: Assessment) -> dict[str, float]:
-    """The headline numbers that are of the test images and have a value."""
-    told = assessment.headline
+    """Return the headline numbers of the test images that have a value."""
     other = ("validation_accuracy", "parameters", "multiply_adds", "test_images")
-    return {name: float(value) for name, value in told.items() if value is not None and name not in other}
+    return {name: float(value) for name, value in assessment.headline.items() if value is not None and name not in other}
 
 
 if __name__ == "__main__":

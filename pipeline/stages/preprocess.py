@@ -1,4 +1,4 @@
-"""Stage preprocess: arrays, splits and data checks from the files in ``artifacts.RAW``."""
+"""Stage preprocess: convert, split and check the data set in ``artifacts.RAW``."""
 
 from __future__ import annotations
 

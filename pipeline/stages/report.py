@@ -1,4 +1,4 @@
-"""DVC stage ``report``: the files of a run → one HTML page."""
+"""Stage report: write one HTML page from the files of a run."""
 
 from __future__ import annotations
 

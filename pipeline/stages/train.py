@@ -1,4 +1,4 @@
-"""Stage train: a network from the training images, recorded in MLflow, continued where it was interrupted."""
+"""Stage train: train a network, record it in MLflow, resume it after an interruption."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INTERRUPTED = 5  # trainings whose checkpoints are kept
 def main() -> None:
     with one_line_errors(), memory_errors():
         params = config.load()
-        artifacts.check_writable(artifacts.MODEL)  # not found out after hours
+        artifacts.check_writable(artifacts.MODEL)  # before hours of training
         data = SearchData.read(artifacts.SEARCH)
         store = tracking.locate(params.tracking, os.environ)
         use_cpu(params.train.threads)
@@ -46,18 +46,18 @@ def main() -> None:
 
 
 def restore(training: Training, checkpoint: Path, about: account.Account) -> bool:
-    """Continue from a checkpoint; return whether that was possible: a damaged one is removed, and training begins anew."""
+    """Continue from a checkpoint and return True; remove a damaged one and return False."""
     try:
         about["started"] = training.restore(checkpoint)
     except artifacts.DamagedError as error:
         checkpoint.unlink()
-        print(f"{checkpoint} is damaged ({error}); training begins anew")
+        print(f"{checkpoint} is damaged ({error}); training starts over")
         return False
     return True
 
 
 def open_run(store: tracking.Store, data: SearchData, about: account.Account, resumed: bool) -> tracking.Run:
-    """The MLflow run of this training: a new one, or the one that was interrupted."""
+    """Return the MLflow run of this training, new or resumed."""
     return tracking.start(
         store,
         key=about["key"],
@@ -70,7 +70,7 @@ def open_run(store: tracking.Store, data: SearchData, about: account.Account, re
 
 
 def fit(training: Training, run: tracking.Run, checkpoint: Path, started: str) -> None:
-    """Train to the end; each epoch is on disk and in the run's queue before the next begins."""
+    """Train to the end; checkpoint and record each epoch before the next begins."""
     for done in training.history:
         run.log_epoch(done.epoch, account.metrics(done))
     with Display(training.config.epochs, training.history) as display:
@@ -84,7 +84,7 @@ def fit(training: Training, run: tracking.Run, checkpoint: Path, started: str) -
 
 
 def write(training: Training, folder: Path) -> None:
-    """The model, its weights after epoch 1, and the history."""
+    """Write the model, its weights after epoch 1, and the history."""
     classifier = training.finish()
     classifier.save(folder)
     first = pack_weights(training.first, card_content(classifier.card))

@@ -1,11 +1,10 @@
-"""MLflow, kept off the training path.
+"""Record runs in MLflow, off the training path.
 
-A :class:`Run` appends records to a queue on disk; a process of its own, with mlflow imported there and nowhere else,
-sends them. Importing this package costs nothing.
+A :class:`Run` appends records to a queue on disk; a separate process, the only one that imports mlflow, sends them.
 """
 
 from pipeline.tracking.restore import adopt
-from pipeline.tracking.run import Dataset, Recorded, Run, Status, epoch_metrics, flatten, start
+from pipeline.tracking.run import Dataset, Recorded, Run, Status, epoch_metrics, flatten, number, start, tag_text
 from pipeline.tracking.store import Store, TrackingError, locate, problem, run_page
 
 __all__ = [
@@ -19,7 +18,9 @@ __all__ = [
     "epoch_metrics",
     "flatten",
     "locate",
+    "number",
     "problem",
     "run_page",
     "start",
+    "tag_text",
 ]

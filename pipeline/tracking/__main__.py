@@ -1,10 +1,10 @@
-"""``python -m pipeline.tracking`` sends what earlier runs left unsent; with a queue's folder it is that run's writer."""
+"""``python -m pipeline.tracking`` sends the backlog of earlier runs; with a queue's folder it is that run's writer."""
 
 import os
 import sys
 from pathlib import Path
 
-from pipeline.tracking.run import CALM
+from pipeline.tracking.child import CALM
 
 if __name__ == "__main__":
     os.environ.update(CALM)  # before mlflow reads it
@@ -12,5 +12,5 @@ if __name__ == "__main__":
 
     if len(sys.argv) == 1:
         sys.exit(send_left_over(Path.cwd()))
-    # Taking mlflow and torch down in good order takes more than a second, for which a run that has ended would wait.
+    # An orderly shutdown of mlflow and torch takes more than a second, for which the run would wait.
     os._exit(serve(Path(sys.argv[1])))

@@ -1,4 +1,4 @@
-"""What every writer to MLflow does alike: reach a store, tell what passes from what stays wrong, record a dataset, a model."""
+"""Shared by all writers to MLflow: connect to a store, classify errors, record datasets and models."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class RefusedError(Exception):
-    """The store answers, and will not take the run however often we try."""
+    """The store answers and refuses the run for good."""
 
 
 def is_passing(error: BaseException | None) -> bool:
-    """Whether the same request may succeed later: the store is away, locked, full or out of order."""
-    # mlflow wraps what went wrong below it, and has one code, INTERNAL_ERROR, for that and for much that stays wrong.
+    """Return whether the same request may succeed later: the store is unreachable, locked, full or failing."""
+    # mlflow wraps the causes; its code INTERNAL_ERROR covers both temporary and lasting errors.
     while error is not None:
         if isinstance(error, RestException) and error.error_code in {"INTERNAL_ERROR", *PASSING_CODES}:
             return True
@@ -49,14 +49,11 @@ def is_passing(error: BaseException | None) -> bool:
 
 
 def connect(uri: str, artifacts: str | None, experiment: str) -> tuple[MlflowClient, str]:
-    """A client of the store, and the id of the experiment of this name; store and experiment are made if missing.
+    """Return a client of the store and the id of the experiment; create both if missing.
 
-    artifacts : file URI of the folder for artifacts; None where a server chooses
+    artifacts : file URI of the folder for artifacts; None: the server chooses
 
-    Raises
-    ------
-    RefusedError
-        The experiment was deleted.
+    Raises RefusedError if the experiment was deleted.
     """
     uri = _with_driver(uri)
     mlflow.set_tracking_uri(uri)
@@ -66,9 +63,9 @@ def connect(uri: str, artifacts: str | None, experiment: str) -> tuple[MlflowCli
 
 
 def observe(store: Store) -> tuple[MlflowClient, str] | None:
-    """A client that only reads, and the id of the store's experiment; None where the store or the experiment does not exist.
+    """Return a read-only client and the id of the store's experiment; None if the store or the experiment does not exist.
 
-    Of a server nothing keeps us from writing but that we do not.
+    A client of a server could write.
     """
     uri = read_only(_with_driver(store.uri), "experiments")
     if uri is None:
@@ -79,7 +76,7 @@ def observe(store: Store) -> tuple[MlflowClient, str] | None:
 
 
 def _with_driver(uri: str) -> str:
-    """SQLAlchemy takes psycopg2 for PostgreSQL unless told otherwise; where that is not installed, psycopg 3."""
+    """Return a PostgreSQL URI with the driver psycopg 3 if psycopg2, SQLAlchemy's default, is not installed."""
     if uri.startswith("postgresql://") and importlib.util.find_spec("psycopg2") is None:
         return uri.replace("postgresql://", "postgresql+psycopg://", 1)
     return uri
@@ -91,23 +88,23 @@ def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
         try:
             return client.create_experiment(name, f"{artifacts}/{name}" if artifacts else None, EXPERIMENT_TAGS)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # unless another process was faster
                 raise
             return _experiment(client, name, artifacts)
     if experiment.lifecycle_stage != "active":
         raise RefusedError(
-            f"the MLflow experiment {name} was deleted; name another in tracking.experiment,"
-            f" or bring it back: mlflow experiments restore -x {experiment.experiment_id}"
+            f"the MLflow experiment {name} was deleted; choose another tracking.experiment,"
+            f" or restore it: mlflow experiments restore -x {experiment.experiment_id}"
         )
     return experiment.experiment_id
 
 
 def dataset_input(item: dict[str, Any]) -> DatasetInput:
-    """A reference to data, without the data; ``item`` has the fields of :class:`pipeline.tracking.Dataset`."""
+    """Return MLflow's reference to a data set; ``item`` has the fields of :class:`pipeline.tracking.Dataset`."""
     n, *image = item["shape"]
     spec = {"features": [{"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, *image]}}]}
     dataset = Dataset(
-        name=f"{item['name']} {item['context']}",  # MLflow takes inputs of one name and digest for one input
+        name=f"{item['name']} {item['context']}",  # MLflow merges inputs of equal name and digest
         digest=item["digest"],
         source_type="local",
         source=json.dumps({"uri": item["source"]}),
@@ -118,15 +115,15 @@ def dataset_input(item: dict[str, Any]) -> DatasetInput:
 
 
 def log_model(client: MlflowClient, run: MlflowRun, folder: Path, example: np.ndarray, epoch: int) -> str:
-    """Record the classifier in ``folder`` as an exported program, which needs torch to be loaded and nothing of ours; its URI.
+    """Record the classifier in ``folder`` as an exported program, which loads with torch alone; return its URI.
 
-    What a writer that was killed left of another is marked as failed.
+    Marks the unfinished models of a killed writer as failed.
     """
     from pipeline.models.classifier import load
 
     give_up_models(client, run)
-    mlflow.set_tracking_uri(client.tracking_uri)  # a queue sent in between may have set another
-    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # where models go, whatever the run's own
+    mlflow.set_tracking_uri(client.tracking_uri)  # another queue may have changed it
+    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # models go there, whatever the run's own experiment
     classifier = load(folder)
     channels, height, width = classifier.shape
     info = Model.log(
@@ -142,7 +139,7 @@ def log_model(client: MlflowClient, run: MlflowRun, folder: Path, example: np.nd
             Schema([TensorSpec(np.dtype("float32"), (-1, len(classifier.classes)))]),
         ),
         input_example=example,
-        # Named, as finding them out costs ten seconds; without "+cpu", which is on no index.
+        # Inferring them takes ten seconds; "+cpu" is not on package indexes.
         pip_requirements=[f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in ("mlflow", "torch", "numpy")],
         metadata={"classes": list(classifier.classes), "shape": list(classifier.shape)},
     )
@@ -152,20 +149,20 @@ def log_model(client: MlflowClient, run: MlflowRun, folder: Path, example: np.nd
 
 
 def logged_model(client: MlflowClient, run: MlflowRun) -> str | None:
-    """Return the URI of the model of a run, as ``get_run`` gives it; None where it has none that is whole."""
+    """Return the URI of a run's complete model, or None; ``run`` comes from ``get_run``."""
     whole = (model.model_uri for model in _models(client, run) if model.status == LoggedModelStatus.READY)
     return next(whole, None)
 
 
 def give_up_models(client: MlflowClient, run: MlflowRun) -> None:
-    """Mark what a killed writer left of a model as failed. Only who records the run may do so; nothing is deleted."""
+    """Mark the unfinished models of a killed writer as failed; call it only from the recorder of the run."""
     for model in _models(client, run):
         if model.status == LoggedModelStatus.PENDING:
             client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
 
 
 def _models(client: MlflowClient, run: MlflowRun) -> Iterator[LoggedModel]:
-    """The models that a run names, without those that somebody has deleted."""
+    """Yield the models of a run that were not deleted."""
     for output in run.outputs.model_outputs if run.outputs else []:
         try:
             yield client.get_logged_model(output.model_id)

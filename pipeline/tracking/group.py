@@ -1,7 +1,7 @@
-"""Many runs of one study in MLflow: a parent and its children, found again by tags whoever wrote them and wherever that ended.
+"""The runs of one study in MLflow: a parent and its children, identified by tags.
 
-Nothing changes when the same thing is written twice, as long as points keep their times. So there is no queue here: whoever
-calls may forget everything and begin anew.
+Writing the same data twice changes nothing, as long as points keep their times. So there is no queue here: a caller may start
+over at any time.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from pipeline.tracking.store import Store
 
 GROUP, MEMBER, PARENT = "studyline.study", "studyline.run", "mlflow.parentRunId"
 ENDED = ("FINISHED", "FAILED", "KILLED")
-AT_ONCE = 1000  # runs a search gives on one page
+AT_ONCE = 1000  # runs per page of a search
 
 Point = tuple[str, float, int, int]  # name, value, milliseconds since 1970, step
 
 
 @dataclass
 class Known:
-    """A run as the store has it.
+    """A run in the store.
 
     status : RUNNING, SCHEDULED, FINISHED, FAILED or KILLED
     place : URI of its artifacts
@@ -49,20 +49,20 @@ class Known:
 
 
 class Observed:
-    """The runs of one study, to be read.
+    """The runs of one study, read only.
 
-    parent : None until it is begun; children : by their names within the study
+    parent : None until created; children : by their names within the study
     """
 
     def __init__(self, client: MlflowClient, experiment_id: str, name: str) -> None:
-        """Find what the store holds of the study.
+        """Find the runs of the study in the store.
 
-        name : of the study, unlike any other's
+        name : of the study, unique
 
         Raises
         ------
         Exception
-            As mlflow does; :func:`pipeline.tracking.client.is_passing` tells whether trying again can help.
+            As raised by mlflow; :func:`pipeline.tracking.client.is_passing` tells whether a retry can help.
         """
         self._client, self.experiment_id, self._name = client, experiment_id, name
         self.parent: Known | None = None
@@ -76,12 +76,12 @@ class Observed:
 
     @classmethod
     def of(cls, store: Store, name: str) -> Self | None:
-        """Return the runs of a study in a store; None where the store or its experiment does not exist. Writes nothing."""
+        """Return the runs of a study in a store; None if the store or its experiment does not exist. Writes nothing."""
         observed = observe(store)
         return cls(*observed, name) if observed else None
 
     def search(self, text: str) -> Iterable[MlflowRun]:
-        """All runs of the experiment that a filter takes, the earliest first."""
+        """Yield all runs of the experiment that match a filter, the earliest first."""
         token = None
         while True:
             page = self._client.search_runs(
@@ -97,7 +97,7 @@ class Observed:
                 return
 
     def members(self) -> list[tuple[str, MlflowRun]]:
-        """The children as the store has them now, by their names within the study; one that is there twice comes twice."""
+        """Return the children in the store now, with their names within the study; duplicates are included."""
         runs = self.search(f"tags.`{GROUP}` = '{self._name}'")
         return [(run.data.tags[MEMBER], run) for run in runs if MEMBER in run.data.tags]
 
@@ -105,7 +105,7 @@ class Observed:
         return self._client.get_run(known.run_id)
 
     def curve(self, known: Known, metric: str) -> list[tuple[int, float]]:
-        """Steps and values of one metric, in order of steps."""
+        """Return the steps and values of one metric, in order of steps."""
         return sorted((point.step, point.value) for point in self._client.get_metric_history(known.run_id, metric))
 
     def has_model(self, known: Known) -> bool:
@@ -113,15 +113,15 @@ class Observed:
 
 
 class Group(Observed):
-    """The runs of one study, to be read and written by whoever records it."""
+    """The runs of one study, to read and write."""
 
     def __init__(self, store: Store, name: str) -> None:
-        """Reach the store, made if missing, and find what it holds of the study. Raises as :class:`Observed`."""
+        """Connect to the store, created if missing, and find the study's runs. Raises as :class:`Observed`."""
         super().__init__(*connect(store.uri, store.artifacts, store.experiment), name)
         self._user = DefaultRunContext().tags()["mlflow.user"]
 
     def begin(self, member: str | None, title: str, start: int, tags: Mapping[str, str]) -> Known:
-        """Create the parent (``member`` None), or a child of it.
+        """Create the parent (``member`` None) or a child.
 
         start : milliseconds since 1970
         """
@@ -146,7 +146,7 @@ class Group(Observed):
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Write points, parameters and tags of one run, in one request where they fit."""
+        """Write points, parameters and tags of one run, in one request if they fit."""
         metrics = [Metric(name, value, time, step) for name, value, time, step in points]
         texts = [Param(name, cut(text, MAX_PARAM_VAL_LENGTH)) for name, text in (params or {}).items()]
         labels = [RunTag(name, cut(text, MAX_TAG_VAL_LENGTH)) for name, text in (tags or {}).items()]
@@ -161,9 +161,9 @@ class Group(Observed):
         self._client.log_inputs(known.run_id, [dataset_input(vars(item)) for item in datasets])
 
     def set_status(self, known: Known, status: str, end: int) -> None:
-        """Bring a run to a status, where it is in another.
+        """Set the status of a run.
 
-        end : milliseconds since 1970, for one that has ended
+        end : milliseconds since 1970, for a final status
         """
         if known.status == status:
             return
@@ -175,14 +175,14 @@ class Group(Observed):
 
     def log_files(self, known: Known, path: Path, folder: str) -> None:
         """Record a file, or all files below a folder, under ``folder`` of the run's artifacts."""
-        place = get_artifact_repository(known.place, tracking_uri=self._client.tracking_uri)  # the client would ask for the place
+        place = get_artifact_repository(known.place, tracking_uri=self._client.tracking_uri)  # saves a request
         if path.is_dir():
             place.log_artifacts(str(path), folder or None)
         else:
             place.log_artifact(str(path), folder or None)
 
     def log_model(self, known: Known, folder: Path, example: np.ndarray, epoch: int) -> None:
-        """Record the classifier kept in ``folder`` as an MLflow model, unless the run has one."""
+        """Record the classifier in ``folder`` as an MLflow model, unless the run has one."""
         run = self._client.get_run(known.run_id)
         if logged_model(self._client, run) is None:
             log_model(self._client, run, folder, example, epoch)

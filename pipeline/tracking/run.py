@@ -1,6 +1,6 @@
-"""The run as training sees it: every call appends to a queue on disk and returns; a writer process does the rest.
+"""Record a run: each call appends to a queue on disk and returns; a writer process sends the queue.
 
-``import mlflow`` alone takes seconds, and a store may be slow or away; neither may cost training a step.
+``import mlflow`` takes seconds, and a store may be slow or unreachable; neither may delay training.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import re
 import subprocess
 import sys
@@ -24,16 +23,15 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from pipeline.lineage import without_password
+from pipeline.tracking.child import close_input, spawn
 from pipeline.tracking.spool import Record, Spool, State
 from pipeline.tracking.store import Store, TrackingError, problem
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-SENT, REFUSED, AWAY = 0, 2, 3  # how a writer ends: all sent; the store does not take the run; the store did not come back
+SENT, REFUSED, AWAY = 0, 2, 3  # exit status of a writer: all sent; the store refuses the run; the store is unreachable
 RESTARTS = 5
-# For a writer's mlflow: it shall not call home, and leave it to us to try again.
-CALM = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-LEFT_OVER = "`python -m pipeline.tracking` sends it, and so does the next run"
+LEFT_OVER = "`python -m pipeline.tracking` sends them, and so does the next run"
 log = logging.getLogger(__name__)
 
 
@@ -57,9 +55,9 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What became of a run; ids are None where nothing was recorded.
+    """The record of a run; ids are None if nothing was recorded.
 
-    problem : one line where not all has reached the store; it is kept and sent later
+    problem : one line if something has not reached the store; it is kept and sent later
     """
 
     tracking_uri: str | None = None
@@ -70,15 +68,12 @@ class Recorded:
 
 
 class Run:
-    """An open run. Used as a context manager it ends FINISHED, on Ctrl-C KILLED, on any other error FAILED."""
+    """An open run, a context manager: it ends FINISHED, on Ctrl-C KILLED, on any other error FAILED."""
 
     def __init__(self, store: Store, key: str, opening: Record) -> None:
-        """Open the run; without its store it records nothing, if it may.
+        """Open the run; if the store is unreachable and not required, it records nothing.
 
-        Raises
-        ------
-        TrackingError
-            The store cannot be reached and is required, or a run of this key is under way.
+        Raises TrackingError if the store is unreachable and required, or another process records a run of this key.
         """
         self._store = store
         self._spool = Spool.of(store.root, key)
@@ -87,8 +82,8 @@ class Run:
         self._restarts = RESTARTS
         self._warned = False
         self._recorded: Recorded | None = None
-        if why := problem(store):
-            self._stop(why)
+        if reason := problem(store):
+            self._stop(reason)
             return
         try:
             self._log = self._resources.enter_context(self._spool.append_to())
@@ -100,34 +95,30 @@ class Run:
         self._spawn()
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Record metrics of one epoch, named like ``train/loss`` so that MLflow groups them. An epoch recorded before stays.
+        """Record metrics of one epoch, named like ``train/loss`` so that MLflow groups them; an epoch's first record stays.
 
-        Raises
-        ------
-        TrackingError
-            The store refuses the run for good, and is required.
+        Raises TrackingError if the store refuses the run and is required.
         """
-        # MLflow stores infinity as 1.8e308, and its charts then show nothing else.
-        values = {name: float(value) if math.isfinite(value) else math.nan for name, value in metrics.items()}
+        values = {name: number(value) for name, value in metrics.items()}
         self._put({"kind": "metrics", "step": epoch, "values": values})
         self._look_after_writer()
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Record metrics of the run as a whole; at step 0, where MLflow draws bars, run beside run."""
+        """Record metrics of the run as a whole, at step 0, where MLflow draws bars of several runs."""
         self.log_epoch(0, metrics)
 
     def log_artifacts(self, path: Path, folder: str = "") -> None:
-        """Record a file, or all files below a folder, as they are now, under ``folder`` of the run's artifacts."""
+        """Record a copy of a file, or of all files below a folder, under ``folder`` of the run's artifacts."""
         if self._writer is not None:
             self._put({"kind": "artifacts", "path": self._spool.keep(path), "folder": folder})
 
     def log_model(self, folder: Path, example: np.ndarray, epoch: int) -> None:
-        """Record the classifier kept in ``folder``, so that ``mlflow models serve`` answers for it. A run has one model.
+        """Record the classifier in ``folder`` as the run's one model, for ``mlflow models serve``.
 
-        example : at least two images, uint8 (n, channels, height, width), shown as its input example
-        epoch : after which the weights were as they are; the metrics of that epoch become those of the model
+        example : at least two images, uint8 (n, channels, height, width), its input example
+        epoch : of the weights; the metrics of that epoch become those of the model
         """
-        if len(example) < 2:  # torch.export fixes the batch size for ever where the example has one image
+        if len(example) < 2:  # with one image torch.export would fix the batch size
             raise ValueError(f"example must have at least 2 images, got {len(example)}")
         if self._writer is not None:
             self._put({"kind": "model", "path": self._spool.keep(folder), "example": example[:5].tolist(), "epoch": epoch})
@@ -136,16 +127,13 @@ class Run:
         self._put({"kind": "tags", "tags": dict(tags)})
 
     def describe(self, markdown: str) -> None:
-        """The text shown at the head of the run's page."""
+        """Set the description on the run's page."""
         self.set_tags({"mlflow.note.content": markdown})
 
     def finish(self, status: Status = "FINISHED") -> Recorded:
-        """End the run and wait until all is sent, up to half a minute where the store is away. A second call changes nothing.
+        """End the run and wait until all is sent, at most 30 s if the store is unreachable; further calls change nothing.
 
-        Raises
-        ------
-        TrackingError
-            The store does not take the run, and is required.
+        Raises TrackingError if the store refuses the run and is required.
         """
         if self._recorded is None:
             self._put({"kind": "finish", "status": status})
@@ -165,22 +153,14 @@ class Run:
 
     def _put(self, record: Record) -> None:
         if self._recorded is None:
-            # The time is part of the record: MLflow takes a point with the same time, step and value for the same point.
+            # The time is part of the record: points of equal time, step and value are one point for MLflow.
             self._log.append({**record, "time": time.time_ns() // 1_000_000}, sync=False, allow_nan=True)
 
     def _spawn(self) -> None:
-        with (self._spool.folder / "writer.log").open("ab") as out:
-            self._writer = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.tracking", str(self._spool.folder)],
-                stdin=subprocess.PIPE,  # its end tells the writer that we have ended, however that came about
-                stdout=out,
-                stderr=out,
-                env={**os.environ, **CALM},
-                process_group=0,  # Ctrl-C is for us; the writer still has our last words to send
-            )
+        self._writer = spawn("pipeline.tracking", self._spool.folder, self._spool.folder / "writer.log")
 
     def _look_after_writer(self) -> None:
-        """Start a writer that died again, and say once that the store is away."""
+        """Restart a writer that died; warn once if the store is unreachable."""
         if self._writer is None:
             return
         state = self._spool.read_state()
@@ -191,28 +171,28 @@ class Run:
             self._restart()
         elif state.problem and not self._warned:
             self._warned = True
-            log.warning("%s; training goes on, and what it records is sent when the store is back", state.problem)
+            log.warning("%s; training continues, and its records are sent when the store answers again", state.problem)
 
-    def _stop(self, why: str) -> None:
-        """Go on without a store, if that is allowed."""
+    def _stop(self, reason: str) -> None:
+        """Continue without a store. Raises TrackingError if it is required."""
         if self._writer is not None:
-            self._close_pipe()
+            close_input(self._writer)
             self._writer.wait()
         self._resources.close()
-        self._recorded = Recorded(problem=why)
+        self._recorded = Recorded(problem=reason)
         if self._store.required:
-            raise TrackingError(why)
-        log.warning("this run is not recorded: %s", why)
+            raise TrackingError(reason)
+        log.warning("this run is not recorded: %s", reason)
 
     def _close(self) -> Recorded:
         assert self._writer is not None
         self._look_after_writer()
-        if self._recorded:  # refused just now
+        if self._recorded:  # just refused
             return self._recorded
-        self._close_pipe()
+        close_input(self._writer)
         while (code := self._writer.wait()) not in (SENT, REFUSED, AWAY) and self._restarts:
             self._restart()
-            self._close_pipe()
+            close_input(self._writer)
         state = self._spool.read_state()
         for warning in state.warnings:
             log.warning("%s", warning)
@@ -220,26 +200,22 @@ class Run:
         if code == SENT:
             self._spool.delete()
             return self._as_recorded(state, None)
-        why = state.problem or f"the writer of {self._spool.folder} ended with status {code}, see writer.log there"
-        why += f"; what is unsent is kept in {self._spool.folder}, {LEFT_OVER}"
-        self._recorded = self._as_recorded(state, why)
-        if code != AWAY and self._store.required:  # a store that is away gets it later, one that refuses it does not
-            raise TrackingError(why)
-        log.warning("%s", why)
+        reason = state.problem or f"the writer of {self._spool.folder} ended with status {code}, see writer.log there"
+        reason += f"; the unsent records are kept in {self._spool.folder}, {LEFT_OVER}"
+        self._recorded = self._as_recorded(state, reason)
+        if code != AWAY and self._store.required:  # an unreachable store gets them later, one that refuses them does not
+            raise TrackingError(reason)
+        log.warning("%s", reason)
         return self._recorded
 
-    def _as_recorded(self, state: State, why: str | None) -> Recorded:
-        return Recorded(without_password(self._store.uri), state.run_id, state.experiment_id, state.model_uri, why)
+    def _as_recorded(self, state: State, problem: str | None) -> Recorded:
+        return Recorded(without_password(self._store.uri), state.run_id, state.experiment_id, state.model_uri, problem)
 
     def _restart(self) -> None:
-        self._restarts -= 1
-        self._close_pipe()
-        self._spawn()
-
-    def _close_pipe(self) -> None:
         assert self._writer is not None
-        assert self._writer.stdin is not None
-        self._writer.stdin.close()
+        self._restarts -= 1
+        close_input(self._writer)
+        self._spawn()
 
 
 def start(
@@ -254,17 +230,17 @@ def start(
 ) -> Run:
     """Open the run of a training.
 
-    A run of the same key that never ended, because it was killed, is continued; any other becomes a new run.
-    Values that are URLs with user and password are recorded without them.
+    Continues a killed run of the same key, which never ended; otherwise creates a new run. URLs are recorded without user and
+    password.
 
     Parameters
     ----------
-    key : names the training, the same when it is started again; letters, digits and ``_.-``, at most 64
+    key : identifies the training and stays the same when it is restarted; letters, digits and ``_.-``, at most 64
     name : shown in MLflow
-    params : nested mappings; they become ``train.lr`` and the like
+    params : nested mappings; recorded as ``train.lr`` and the like
     tags : lineage; ``git_commit`` also fills MLflow's own field
-    resumed : the training goes on from a checkpoint; then its run is continued even where MLflow already shows it ended,
-        as after a kill between the last record and the end of the stage
+    resumed : the training resumes from a checkpoint; its run is then continued even if it ended in MLflow, which happens after a
+        kill between the last record and the end of the stage
     """
     opening = {
         "name": name,
@@ -279,12 +255,22 @@ def start(
 
 
 def epoch_metrics(row: Mapping[str, float]) -> dict[str, float]:
-    """One row of a history, without its epoch, under MLflow's names: ``train_loss`` as ``train/loss``, ``lr`` as ``train/lr``."""
+    """Return a history row without its epoch by MLflow's names: ``train_loss`` as ``train/loss``, ``lr`` as ``train/lr``."""
     return {re.sub("^(train|validation)_|^", lambda part: f"{part[1] or 'train'}/", name, count=1): row[name] for name in row}
 
 
+def number(value: float) -> float:
+    """Return a metric for MLflow, NaN for infinity, which it stores as 1.8e308, so that charts show nothing else."""
+    return float(value) if math.isfinite(value) else math.nan
+
+
+def tag_text(value: Any) -> str:
+    """Return a value as the text of an MLflow tag."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested mappings as ``{"train.lr": "0.001"}``; lists as one value, without the keys left open; no passwords."""
+    """Return nested mappings as ``{"train.lr": "0.001"}``; a list is one value, without null keys; no passwords."""
     flat: dict[str, str] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""Records of one queue, written to an MLflow store.
+"""Write the records of one queue to an MLflow store.
 
-Every record may arrive twice, after a kill or a lost answer, and changes nothing the second time.
+A record may arrive twice, after a kill or a lost answer; the second time it changes nothing.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Sink:
         self.run: MlflowRun | None = None
         self.model_uri: str | None = None
         self.warnings: list[str] = []
-        self._seen: dict[tuple[str, int], Metric] = {}  # the latest of each metric and step
-        self._revises = False  # whether another value takes the place of one recorded before
-        self._judged: str | None = None  # the model that an evaluation's metrics are of
+        self._seen: dict[tuple[str, int], Metric] = {}  # the latest point of each metric and step
+        self._revises = False  # whether a new value replaces a recorded one
+        self._judged: str | None = None  # the model of an evaluation's metrics
         self._monitor: SystemMetricsMonitor | None = None
 
     @property
@@ -53,12 +53,12 @@ class Sink:
         return self.run.info.run_id
 
     def send(self, records: Sequence[Record]) -> None:
-        """Write one record, or several of metrics in one batch.
+        """Write one record, or several records of metrics in one batch.
 
         Raises
         ------
         Exception
-            As mlflow does; :func:`is_passing` tells whether trying again can help.
+            As raised by mlflow; :func:`is_passing` tells whether a retry can help.
         """
         kind, record = records[0]["kind"], records[0]
         if kind == "metrics":
@@ -75,7 +75,7 @@ class Sink:
             self._finish(record["status"], record["time"])
 
     def end_abandoned(self) -> None:
-        """Say of a run whose process died that it was killed."""
+        """Mark a run whose process died as killed."""
         if self.run is not None:
             self._finish("KILLED", None)
 
@@ -104,9 +104,9 @@ class Sink:
             self._monitor.start()
 
     def _find(self, record: Record, experiment_id: str) -> MlflowRun | None:
-        """The run that this queue has opened before; else the one it names; else the last of its key that it may go on with."""
-        if found := self._search(experiment_id, f"tags.`{QUEUE}` = '{record['id']}'"):
-            return found
+        """Return the run opened by this queue before, else the one it names, else the last of its key that it may continue."""
+        if own := self._search(experiment_id, f"tags.`{QUEUE}` = '{record['id']}'"):
+            return own
         if record.get("run_id"):
             try:
                 run = self._client.get_run(record["run_id"])
@@ -116,16 +116,16 @@ class Sink:
             else:
                 if run.info.lifecycle_stage == "active":
                     return run
-        found = self._search(experiment_id, f"tags.`{KEY}` = '{record['tags'][KEY]}'")
-        if found and record["mode"] == "start":
-            if found.info.status in ENDED and not record.get("resumed"):
+        former = self._search(experiment_id, f"tags.`{KEY}` = '{record['tags'][KEY]}'")
+        if former and record["mode"] == "start":
+            if former.info.status in ENDED and not record.get("resumed"):
                 return None
-            self._client.set_tag(found.info.run_id, QUEUE, record["id"])
-        return found
+            self._client.set_tag(former.info.run_id, QUEUE, record["id"])
+        return former
 
     def _search(self, experiment_id: str, text: str) -> MlflowRun | None:
         runs = self._client.search_runs([experiment_id], text, max_results=1, order_by=["attributes.start_time DESC"])
-        return self._client.get_run(runs[0].info.run_id) if runs else None  # only get_run gives the outputs as well
+        return self._client.get_run(runs[0].info.run_id) if runs else None  # only get_run includes the outputs
 
     def _describe(self, record: Record) -> None:
         assert self.run is not None
@@ -148,7 +148,7 @@ class Sink:
         )
 
     def _metrics(self, records: Sequence[Record], revise: bool = False) -> None:
-        """A training that goes on after a kill repeats epochs, and the first word stands; an evaluation may ``revise`` it."""
+        """Record metrics. The first value of a repeated epoch stays, unless an evaluation may ``revise`` it."""
         fresh: dict[tuple[str, int], Metric] = {}
         for record in records:
             for name, value in record["values"].items():
@@ -168,7 +168,7 @@ class Sink:
             self._client.log_artifact(self._run_id, str(path), folder or None)
 
     def _model(self, folder: Path, example: np.ndarray, epoch: int) -> None:
-        """Record the classifier; a run has one."""
+        """Record the classifier, once per run."""
         if self.model_uri is None:
             assert self.run is not None
             self.model_uri = log_model(self._client, self.run, folder, example, epoch)
@@ -182,6 +182,6 @@ class Sink:
 
 
 def _differs(point: Metric, known: Metric) -> bool:
-    """Whether it says something else, and later; a record that arrives again does not."""
+    """Return whether a point has another value and a later time; a repeated record has not."""
     same = point.value == known.value or (math.isnan(point.value) and math.isnan(known.value))
     return not same and point.timestamp > known.timestamp

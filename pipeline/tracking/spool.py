@@ -1,6 +1,6 @@
-"""The durable queue between a run and its writer: records on disk, in order, one JSON object a line.
+"""The durable queue between a run and its writer: records on disk, in order, one JSON object per line.
 
-A run appends; its writer process sends. What a killed process leaves behind stays here until it is sent.
+A run appends; its writer process sends. The records of a killed process stay here until they are sent.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline import line_log
-from pipeline.artifacts import locked, read_sealed, write_sealed
+from pipeline.artifacts import read_sealed, sole, write_sealed
 from pipeline.line_log import LineLog, Record
 
 WAITING = Path(".cache/tracking")  # below the project's root
@@ -21,10 +21,10 @@ WAITING = Path(".cache/tracking")  # below the project's root
 
 @dataclass(frozen=True)
 class State:
-    """How far the writer has come.
+    """The progress of the writer.
 
-    problem : why nothing is sent at present
-    warnings : what could not be recorded and was left out, one line each
+    problem : why nothing can be sent now
+    warnings : refused records that were left out, one line each
     """
 
     run_id: str | None = None
@@ -42,7 +42,7 @@ class Spool:
 
     @classmethod
     def of(cls, root: Path, key: str) -> Spool:
-        """The queue of the run with this key."""
+        """Return the queue of the run with this key. Raises ValueError for an invalid key."""
         if not re.fullmatch(r"\w[\w.-]{0,63}", key):
             raise ValueError(f"key must be 1 to 64 letters, digits, _ . or -, got {key!r}")
         return cls(root / WAITING / key)
@@ -52,21 +52,18 @@ class Spool:
         return self.folder / "records.jsonl"
 
     def append_to(self) -> AbstractContextManager[LineLog]:
-        """The log of records, ours alone; a line that a killed process left half-written is dropped.
+        """Return the log of records, held by this process; a line that a killed process left half-written is dropped.
 
-        Raises
-        ------
-        BlockingIOError
-            Another process appends to it.
+        Raises BlockingIOError if another process holds the log.
         """
         return line_log.opened(self.records)
 
     def read(self, offset: int = 0) -> tuple[list[Record], int]:
-        """The whole records from a byte offset on, and the offset where the next ones will begin."""
+        """Return the whole records from a byte offset on, and the offset of the next record."""
         return line_log.read(self.records, offset)
 
     def opening(self, resumed: bool = False) -> str | None:
-        """The id of the last opening here, if its run never ended, or is to be gone on with though it did."""
+        """Return the id of the last opening if its run never ended or is ``resumed``, else None."""
         opening = None
         for record in self.read()[0]:
             if record["kind"] == "open":
@@ -76,7 +73,7 @@ class Spool:
         return opening
 
     def keep(self, path: Path) -> str:
-        """Copy a file or folder as it is now, so that it can be sent later; where, relative to the queue."""
+        """Copy a file or folder into the queue, to be sent later; return the copy's path relative to the queue."""
         number = len(list(self.folder.glob("copies/*")))
         copy = self.folder / "copies" / str(number) / path.name
         copy.parent.mkdir(parents=True)
@@ -88,17 +85,12 @@ class Spool:
 
     @contextmanager
     def sole_writer(self, wait: bool) -> Iterator[bool]:
-        """Be the only process that sends these records; yields False, at once, where another is and we do not wait.
+        """Yield whether this process is the only one that sends these records; ``wait`` for the present sender.
 
-        False as well where the queue is gone, sent and deleted by another.
+        Yields False, too, if another process has sent and deleted the queue.
         """
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self.folder / "writer", wait=wait))
-                alone = self.records.exists()
-            except (BlockingIOError, FileNotFoundError):
-                alone = False
-            yield alone
+        with sole(self.folder / "writer", wait) as held:
+            yield held and self.records.exists()
 
     def write_state(self, state: State) -> None:
         write_sealed(self.folder / "state.json", asdict(state))
@@ -111,7 +103,7 @@ class Spool:
         return State(**{**tree, "warnings": tuple(tree["warnings"])})
 
     def in_use(self) -> bool:
-        """Whether a living run appends to it."""
+        """Return whether a running process appends to the queue."""
         return line_log.held(self.records)
 
     def delete(self) -> None:
@@ -119,9 +111,9 @@ class Spool:
 
 
 def waiting(root: Path) -> list[Spool]:
-    """The queues under the project's root, oldest first."""
+    """Return the queues under the project's root, oldest first."""
     changed: dict[Path, float] = {}
     for path in (root / WAITING).glob("*/records.jsonl"):
-        with suppress(FileNotFoundError):  # its owner has just deleted it
+        with suppress(FileNotFoundError):  # just deleted by its owner
             changed[path.parent] = path.stat().st_mtime
     return [Spool(folder) for folder in sorted(changed, key=changed.__getitem__)]

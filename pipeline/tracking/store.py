@@ -1,4 +1,4 @@
-"""Where runs are recorded: which store, and whether it can be reached, found out without importing mlflow."""
+"""The MLflow store: which one, and whether it can be reached, without importing mlflow."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from pipeline.lineage import without_password
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-PATIENCE = 3.0  # seconds that a store has to answer before the run starts
+PATIENCE = 3.0  # seconds for a store to answer before the run starts
 
 
 class TrackingError(RuntimeError):
-    """MLflow cannot record the run: one line that says why and what to do."""
+    """MLflow cannot record the run; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where runs go.
+    """The store of runs.
 
     uri : MLflow tracking URI, absolute
-    artifacts : file URI of the folder for artifacts; None where a server chooses
-    root : of the project; records wait under it until they are sent
+    artifacts : file URI of the folder for artifacts; None: the server chooses
+    root : of the project; unsent records wait below it
     """
 
     uri: str
@@ -50,15 +50,17 @@ class Store:
         return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:") else None
 
     def page(self, experiment_id: str, run_id: str | None = None) -> str:
-        """The address of the experiment's charts, or of a run, in MLflow's user interface."""
+        """Return the address of a run, or of the experiment's charts, in MLflow's user interface."""
         return run_page(self.uri, experiment_id, run_id)
 
 
 @contextmanager
 def alone_with(uri: str, make: Callable[[str], None]) -> Iterator[None]:
-    """Alone with an SQLite store; a missing one appears whole, as libraries leave a broken one if killed or if two create it.
+    """Hold the lock of an SQLite store and create a missing one atomically; do nothing for other stores.
 
-    make : creates the database at a URI, and lets go of it; of other stores neither is done
+    Without this, a kill or two concurrent creators would leave a broken database.
+
+    make : creates the database at a URI and closes it
     """
     if not uri.startswith("sqlite:///"):
         yield
@@ -67,7 +69,7 @@ def alone_with(uri: str, make: Callable[[str], None]) -> Iterator[None]:
     with locked(path):
         if not path.exists():
             fresh = path.with_name(f".{path.name}.new")
-            for left in path.parent.glob(f"{fresh.name}*"):  # of a killed process: the lock is ours
+            for left in path.parent.glob(f"{fresh.name}*"):  # of a killed process, as we hold the lock
                 left.unlink()
             make(f"sqlite:///{fresh}")
             fresh.replace(path)
@@ -75,20 +77,22 @@ def alone_with(uri: str, make: Callable[[str], None]) -> Iterator[None]:
 
 
 def read_only(uri: str, table: str) -> str | None:
-    """Return the URI under which a database can be read but not written; None where it does not hold ``table``, not made yet.
+    """Return a URI that opens the database read-only; None if it lacks ``table`` because it was not created yet.
 
-    Servers of MLflow, and databases other than SQLite and PostgreSQL, keep their URI.
+    MLflow servers, and databases other than SQLite and PostgreSQL, keep their URI.
     """
     if uri.startswith("http"):
         return uri
-    import sqlalchemy  # no store is read without it, but many commands read none
+    import sqlalchemy  # slow, and many commands read no store
 
     address = uri
     if uri.startswith("sqlite:///"):
         path = Path(uri.removeprefix("sqlite:///"))
         if not path.exists():
             return None
-        address = f"sqlite+pysqlite:///file:{quote(str(path))}?mode=ro&uri=true"  # of sqlite:///file: MLflow makes a folder
+        address = (
+            f"sqlite+pysqlite:///file:{quote(str(path))}?mode=ro&uri=true"  # for sqlite:///file: MLflow would create a folder
+        )
     elif uri.startswith("postgresql"):
         address += ("&" if "?" in uri else "?") + "options=-c%20default_transaction_read_only%3Don"
     engine = sqlalchemy.create_engine(address)
@@ -99,14 +103,11 @@ def read_only(uri: str, table: str) -> str | None:
 
 
 def locate(section: Tracking, environ: Mapping[str, str]) -> Store:
-    """The store that the configuration, then MLFLOW_TRACKING_URI, then the default names.
+    """Return the store named by the configuration, else by MLFLOW_TRACKING_URI, else the default.
 
-    Relative paths are of the project's root, DVC_ROOT where DVC runs us: ``dvc exp run --temp`` works in another folder.
+    Paths are relative to the project's root, or to DVC_ROOT: ``dvc exp run --temp`` works in another folder.
 
-    Raises
-    ------
-    TrackingError
-        A URI that MLflow 3 does not take.
+    Raises TrackingError if MLflow 3 does not accept the URI.
     """
     root = Path(environ.get("DVC_ROOT", Path.cwd())).absolute()
     uri = section.uri or environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
@@ -116,7 +117,7 @@ def locate(section: Tracking, environ: Mapping[str, str]) -> Store:
     elif scheme not in {"http", "https", *PORTS}:
         raise TrackingError(
             f"tracking.uri must start with sqlite:///, http(s):// or {', '.join(f'{name}://' for name in PORTS)},"
-            f" got {without_password(uri)}; MLflow 3 no longer keeps runs in plain folders"
+            f" got {without_password(uri)}; MLflow 3 no longer stores runs in plain folders"
         )
     else:
         _check_port(uri)
@@ -125,30 +126,30 @@ def locate(section: Tracking, environ: Mapping[str, str]) -> Store:
 
 
 def run_page(base: str, experiment_id: str, run_id: str | None = None) -> str:
-    """The address of a run, or of its experiment's charts, in the user interface of the MLflow server at ``base``."""
-    # MLflow 3 opens every experiment in its GenAI mode; nothing but this part of the address changes that.
+    """Return the address of a run, or of the experiment's charts, in the user interface of the MLflow server at ``base``."""
+    # MLflow 3 opens experiments in its GenAI mode unless the address says otherwise.
     place = f"/runs/{run_id}" if run_id else "/runs"
     mode = "?workflowType=machine_learning" + ("" if run_id else "&compareRunsMode=CHART")
     return f"{base.rstrip('/')}/#/experiments/{experiment_id}{place}{mode}"
 
 
 def problem(store: Store) -> str | None:
-    """Why the store cannot be used now, and what to do, in one line; None where it answers. Takes a few seconds at most."""
+    """Return why the store cannot be used and the remedy, in one line; None if it answers. Takes a few seconds at most."""
     reason = unreachable(store.uri)
     if reason is None:
         return None
-    remedy = "start it, correct tracking.uri or MLFLOW_TRACKING_URI" if store.database is None else "mend that"
+    remedy = "start it, correct tracking.uri or MLFLOW_TRACKING_URI" if store.database is None else "correct this"
     return f"{reason}; {remedy}" + (", or set tracking.required: false" if store.required else "")
 
 
 def unreachable(uri: str) -> str | None:
-    """Why the store at a URI of :func:`locate` cannot be used now; None where it answers."""
+    """Return why the store at a URI of :func:`locate` cannot be used, in one line; None if it answers."""
     reason = out_of_reach(uri)
     return reason and f"MLflow at {without_password(uri)} cannot be reached: {reason}"
 
 
 def out_of_reach(uri: str) -> str | None:
-    """What keeps us from a database or server; None where it answers."""
+    """Return why a database or server cannot be reached; None if it answers."""
     try:
         if uri.startswith("sqlite:"):
             _try_sqlite(Path(uri.removeprefix("sqlite:///")))
@@ -158,7 +159,7 @@ def out_of_reach(uri: str) -> str | None:
             parts = urlsplit(uri)
             port = parts.port or PORTS[parts.scheme.partition("+")[0]]
             socket.create_connection((parts.hostname or "localhost", port), PATIENCE).close()
-    except (OSError, sqlite3.Error, UnicodeError) as error:  # UnicodeError: what cannot be the name of a host
+    except (OSError, sqlite3.Error, UnicodeError) as error:  # UnicodeError: an invalid host name
         return _reason(error)
     return None
 
@@ -167,10 +168,10 @@ def _check_port(uri: str) -> None:
     try:
         urlsplit(uri).port  # noqa: B018  # reading it checks it
     except ValueError:
-        shown = re.sub("(?<=://).*@", "", uri)  # a password with a slash in it looks like a port too
+        address = re.sub("(?<=://).*@", "", uri)  # a password that contains a slash looks like a port
         raise TrackingError(
             f"tracking.uri must be like scheme://user:password@host:port/name, the port a number up to 65535,"
-            f" / and @ in a password written %2F and %40, got {shown}"
+            f" / and @ in a password written %2F and %40, got {address}"
         ) from None
 
 
@@ -180,7 +181,7 @@ def _try_sqlite(path: Path) -> None:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise PermissionError(f"no permission to write {path}")
     if path.exists():
-        # Read only: an open of any other kind would create a file that is not there yet.
+        # Read only: other modes would create a missing file.
         with sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=PATIENCE) as connection:
             connection.execute("select count(*) from sqlite_master")
         connection.close()
@@ -189,11 +190,11 @@ def _try_sqlite(path: Path) -> None:
 def _try_server(uri: str) -> None:
     answer = requests.get(f"{uri.rstrip('/')}/health", timeout=PATIENCE)
     if answer.status_code in (401, 403):
-        raise PermissionError(f"it refuses us (HTTP {answer.status_code}); set MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN")
+        raise PermissionError(f"access refused (HTTP {answer.status_code}); set MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN")
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause, which is what a person can act on."""
+    """Return the innermost cause, on which a user can act."""
     text = str(error)
     if isinstance(error, requests.Timeout):
         return f"no answer within {PATIENCE:.0f} s"

@@ -1,4 +1,4 @@
-"""The writer process of a run: reads its queue, keeps the store up to date, and waits for a store that is away."""
+"""The writer process of a run: send its queue to the store, and retry while the store is unreachable."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from pipeline.tracking.sink import Sink
 from pipeline.tracking.spool import Record, Spool, State, waiting
 from pipeline.tracking.store import unreachable
 
-INTERVAL = 2.0  # seconds from one batch to the next, and from one try to the next
-PATIENCE = 30.0  # seconds that a run which has ended waits for a store that is away
-CHARITY = 10.0  # seconds after which a run that has ended begins no other's queue
+INTERVAL = 2.0  # seconds between two batches or tries
+PATIENCE = 30.0  # seconds that an ended run waits for an unreachable store
+CHARITY = 10.0  # seconds after which an ended run starts no other run's queue
 
 
 @dataclass
 class Feed:
-    """The way of records from a queue to its sink, in order; it can be tried again after any failure."""
+    """Passes records from a queue to its sink, in order; after any failure it can be retried."""
 
     sink: Sink
     offset: int = 0
     pending: list[list[Record]] = field(default_factory=list)
     ended: bool = False
-    told: State | None = None
+    written: State | None = None
 
     @property
     def where(self) -> str:
-        """The store of the first opening."""
+        """URI of the store in the first opening."""
         return str(self.sink.spool.read()[0][0]["uri"])
 
     def flush(self) -> None:
-        """Send all that is in the queue now.
+        """Send the records now in the queue.
 
         Raises
         ------
         Exception
-            The store is away; what is unsent stays pending.
+            The store is unreachable; unsent records stay pending.
         RefusedError
-            The store does not take the run.
+            The store refuses the run.
         """
         records, self.offset = self.sink.spool.read(self.offset)
         for record in records:
@@ -69,14 +69,14 @@ class Feed:
 
 
 def serve(folder: Path) -> int:
-    """Send one run's records as they come, until its process ends or closes our standard input; how that went."""
-    os.nice(10)  # training goes first where cores are few
+    """Send one run's records until its process ends or closes our standard input; return the exit status."""
+    os.nice(10)  # training has priority if cores are few
     spool = Spool(folder)
     with spool.sole_writer(wait=True):
         feed, others = Feed(Sink(spool)), _send_others(folder)
         deadline, pause, warm = None, 0.0, False
         while True:
-            if deadline is None and _closed(pause):
+            if deadline is None and select.select([sys.stdin], [], [], pause)[0]:  # the run ended or closed the pipe
                 deadline = time.monotonic() + PATIENCE
             try:
                 problem = _attempt(feed, last=deadline is not None)
@@ -101,7 +101,7 @@ def serve(folder: Path) -> int:
 
 
 def send_left_over(root: Path) -> int:
-    """Send what earlier runs left; 1 where something is left still."""
+    """Send the backlog of earlier runs; return 1 if any remains."""
     left = waiting(root)
     away: dict[str, str] = {}
     problems = {spool.folder.name: _send_left(spool, away) for spool in left}
@@ -113,7 +113,7 @@ def send_left_over(root: Path) -> int:
 
 
 def _attempt(feed: Feed, last: bool) -> str | None:
-    """Send what there is, and after the ``last`` record end the run; why that failed, if it may succeed later."""
+    """Send the queue and, after the ``last`` record, end the run; return the problem if a retry may help, else None."""
     try:
         feed.flush()
         if last and not feed.ended:
@@ -124,16 +124,16 @@ def _attempt(feed: Feed, last: bool) -> str | None:
     except Exception as error:
         if not is_passing(error):
             raise
-        problem = unreachable(feed.where) or f"MLflow at {without_password(feed.where)} does not take records now: {_line(error)}"
+        problem = unreachable(feed.where) or f"MLflow at {without_password(feed.where)} takes no records now: {_line(error)}"
     state = replace(feed.sink.state, problem=problem)
-    if state != feed.told:
+    if state != feed.written:
         feed.sink.spool.write_state(state)
-        feed.told = state
+        feed.written = state
     return problem
 
 
 def _send_others(own: Path) -> Iterator[Spool]:
-    """Send what earlier runs left, a queue at each step."""
+    """Send the queues of earlier runs, one per step; yield each."""
     away: dict[str, str] = {}
     for spool in waiting(own.parents[2]):
         if spool.folder != own:
@@ -142,16 +142,16 @@ def _send_others(own: Path) -> Iterator[Spool]:
 
 
 def _send_left(spool: Spool, away: dict[str, str]) -> str | None:
-    """Send what a process that is no more left behind, and delete it; why that failed.
+    """Send and delete the queue of an ended process; return the problem, or None.
 
-    away : why the stores that did not answer before did not; they are not asked again
+    away : problems of unreachable stores, which are not asked again
     """
     with spool.sole_writer(wait=False) as alone:
         if not alone or spool.in_use():
-            return "a run under way sends it"
+            return "a running process sends it"
         feed = Feed(Sink(spool))
         try:
-            if spool.read()[0]:  # none, where a run was killed before its first word
+            if spool.read()[0]:  # empty if the run was killed at once
                 problem = away.get(feed.where) or unreachable(feed.where)
                 if problem:
                     away[feed.where] = problem
@@ -159,7 +159,7 @@ def _send_left(spool: Spool, away: dict[str, str]) -> str | None:
                 problem = _attempt(feed, last=True)
                 if problem:
                     return problem
-        except Exception as error:  # whatever is wrong with it, others go on
+        except Exception as error:  # one bad queue must not stop the others
             return _line(error)
         with suppress(BlockingIOError), spool.append_to():
             if spool.records.stat().st_size <= feed.offset:
@@ -168,17 +168,12 @@ def _send_left(spool: Spool, away: dict[str, str]) -> str | None:
 
 
 def _warm_up() -> None:
-    """Import and set up what recording the model needs, seconds of work, while training has the other cores."""
+    """Import the modules that recording a model needs, which takes seconds, while training uses the other cores."""
     import torch
 
     import pipeline.models.classifier  # noqa: F401
 
     torch.export.export(torch.nn.Identity(), (torch.zeros(2),))
-
-
-def _closed(seconds: float) -> bool:
-    """Whether our run's process has ended or closed its end, waiting that long for it."""
-    return bool(select.select([sys.stdin], [], [], seconds)[0])
 
 
 def _line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""What is told of a training: the content of ``run.json``, and the tags, metrics and headline of its MLflow run."""
+"""The summary of a training: the content of ``run.json``, and the tags, metrics and headline of its MLflow run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.config import SHAPES_TRAINING, Model, Params, to_tree
 from pipeline.data.dataset import DatasetInfo
 from pipeline.epochs import Epoch
 from pipeline.models.plan import plan
-from pipeline.tracking import Dataset, Recorded, epoch_metrics
+from pipeline.tracking import Dataset, Recorded, epoch_metrics, tag_text
 from pipeline.training.loop import Training
 from pipeline.verdict import Verdict
 
@@ -28,9 +28,9 @@ COLUMNS = {field.name: int if field.name == "epoch" else float for field in fiel
 
 
 def before(params: Params, info: DatasetInfo, device: torch.device) -> Account:
-    """All that is known when training starts.
+    """Return the part of ``run.json`` that is known before training.
 
-    ``config_hash`` names the configuration; ``key`` all that a checkpoint must share with the training that continues it:
+    ``config_hash`` identifies the configuration; ``key`` identifies all that a resumed training must share with its checkpoint:
     network, settings, data, device, code and PyTorch.
     """
     tree = to_tree(params)
@@ -38,18 +38,10 @@ def before(params: Params, info: DatasetInfo, device: torch.device) -> Account:
     config_hash = lineage.digest({section: tree[section] for section in SHAPES_TRAINING})
     layers = plan(params.model, info.shape, len(info.classes))
     commit, dirty = lineage.git_state(Path.cwd())
+    code = lineage.code_digest("training", "models")
     return {
         "name": f"{info.name} {describe(params.model)} #{config_hash[:4]}",
-        "key": lineage.digest(
-            [
-                tree["model"],
-                tree["train"],
-                info.fingerprint,
-                device.type,
-                lineage.code_digest("training", "models"),
-                torch.__version__,
-            ]
-        ),
+        "key": lineage.digest([tree["model"], tree["train"], info.fingerprint, device.type, code, torch.__version__]),
         "params": tree,
         "config_hash": config_hash,
         "data_fingerprint": info.fingerprint,
@@ -68,7 +60,7 @@ def before(params: Params, info: DatasetInfo, device: torch.device) -> Account:
 
 
 def after(training: Training) -> Account:
-    """What training came to."""
+    """Return the part of ``run.json`` that describes the outcome of training."""
     seconds = sum(epoch.seconds for epoch in training.history)
     return {
         "state": "diverged" if training.diverged else "finished",
@@ -83,18 +75,18 @@ def after(training: Training) -> Account:
 
 
 def record(recorded: Recorded) -> Account:
-    """Where the MLflow run is; all null where there is none."""
+    """Return the part of ``run.json`` that identifies the MLflow run; all null without one."""
     return {name: value for name, value in asdict(recorded).items() if name != "problem"}
 
 
 def describe(model: Model) -> str:
-    """A short name of an architecture: ``conv 16-8-4, dense 50``."""
+    """Return a short description of an architecture: ``conv 16-8-4, dense 50``."""
     widths = {"conv": [block.out for block in model.conv], "dense": [block.out for block in model.dense]}
     return ", ".join(f"{kind} {'-'.join(map(str, outs))}" for kind, outs in widths.items() if outs) or "linear"
 
 
 def datasets(info: DatasetInfo, splits: Mapping[str, Path]) -> list[Dataset]:
-    """The splits that a run reads, by name, with the folders they are in."""
+    """Return the splits that a run reads, for MLflow; ``splits`` maps their names to their folders."""
     return [
         Dataset(
             info.name,
@@ -109,15 +101,15 @@ def datasets(info: DatasetInfo, splits: Mapping[str, Path]) -> list[Dataset]:
 
 
 def tags(about: Account, environ: Mapping[str, str]) -> dict[str, str]:
-    """Lineage, as MLflow tags."""
+    """Return the lineage of a training as MLflow tags."""
     names = ("config_hash", "data_fingerprint", "git_commit", "git_dirty", "seed", "parameters", "device", "device_name")
-    told = {name: str(about[name]).lower() if isinstance(about[name], bool) else str(about[name]) for name in names}
+    own = {name: tag_text(about[name]) for name in names}
     dvc = {f"dvc.{name}": environ[f"DVC_{name.upper()}"] for name in ("stage", "exp_name") if f"DVC_{name.upper()}" in environ}
-    return {**told, **dvc, "kind": "train"}
+    return {**own, **dvc, "kind": "train"}
 
 
 def metrics(epoch: Epoch) -> dict[str, float]:
-    """An epoch's numbers under MLflow's names."""
+    """Return the metrics of an epoch by MLflow's names."""
     return epoch_metrics({name: value for name, value in asdict(epoch).items() if name != "epoch" and value is not None})
 
 
@@ -126,12 +118,12 @@ def write_history(history: Sequence[Epoch], folder: Path) -> None:
 
 
 def read_history(folder: Path) -> pd.DataFrame:
-    """One row per epoch; none, but columns of numbers all the same, where training diverged in its first."""
+    """Return one row per epoch, all columns numeric; no rows if training diverged in its first epoch."""
     return pd.read_csv(folder / "history.csv", dtype=COLUMNS)
 
 
 def headline(training: Training) -> str:
-    """One line for people."""
+    """Return the result of a training as one sentence."""
     if training.diverged:
         return f"Diverged: {training.diverged}. A lower train.lr usually helps."
     kept = training.history[training.kept_epoch - 1]
@@ -140,7 +132,7 @@ def headline(training: Training) -> str:
 
 
 def note(metrics: Mapping[str, Any], verdicts: Sequence[Verdict]) -> str:
-    """The text at the head of an evaluated run's page in MLflow, as markdown."""
+    """Return the description of an evaluated run for MLflow, as Markdown."""
     test, validation = metrics["accuracy"], metrics["validation_accuracy"]
     lines = [
         f"**Test accuracy {test['value']:.2%}**, 95 % interval {test['low']:.2%} to {test['high']:.2%}, n = {test['n']:,}. "

@@ -1,4 +1,4 @@
-"""Random shifts and rotations of a batch, on its device."""
+"""Shift and rotate the images of a batch at random, on its device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.config import Augment
 
 
 def augment(images: Tensor, config: Augment, generator: torch.Generator) -> Tensor:
-    """Shift and turn every image by amounts of its own; what comes in from outside repeats the border.
+    """Shift and rotate each image by a random amount; new pixels repeat the border.
 
     Parameters
     ----------

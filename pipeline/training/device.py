@@ -1,4 +1,4 @@
-"""Which device to train on, and what happens where its memory ends."""
+"""Choose the device, set up the CPU, and report errors of memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def use_cpu(threads: int) -> None:
-    """How this process computes on the CPU: with so many threads, and with memory that it keeps.
+    """Set the number of CPU threads, and let glibc keep freed memory.
 
-    glibc gives what a batch has freed back to the system, and the next batch faults it in again, page by page: with maps of a
-    few megabytes that took as long as the arithmetic itself. Where the C library is another one nothing is changed.
+    glibc returns the memory of each batch to the system, and the next batch faults it in again page by page, which for maps of
+    a few megabytes took as long as the arithmetic. Other C libraries are left as they are.
     """
     torch.set_num_threads(threads)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
@@ -28,31 +28,28 @@ def use_cpu(threads: int) -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is cuda where there is one, else the CPU.
+    """Return the device by name; ``auto`` is cuda if PyTorch sees a GPU, else the CPU.
 
-    Raises
-    ------
-    ConfigError
-        cuda was asked for and there is none.
+    Raises ConfigError if ``name`` is cuda and there is no GPU.
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise ConfigError("train.device: cuda needs a GPU that PyTorch can see, and there is none; use auto or cpu")
     if name == "cpu" or not available:
         return torch.device("cpu")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to repeat itself
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes cuBLAS deterministic
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
     return torch.device("cuda")
 
 
 class OutOfMemoryError(RuntimeError):
-    """A network or batch that the device's memory does not hold: one line that says what to make smaller."""
+    """A network or batch too large for the device's memory; the message says what to make smaller."""
 
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Say what to do where PyTorch says that memory has ended."""
+    """Turn PyTorch's out-of-memory errors into OutOfMemoryError, which names the remedy."""
     try:
         yield
     except RuntimeError as error:

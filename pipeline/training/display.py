@@ -1,4 +1,4 @@
-"""How training looks in a terminal: a line for each epoch, and below them, where the terminal can, a moving bar."""
+"""Show training in a terminal: a line per epoch and, on a terminal, a progress bar."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEADER = "epoch   train loss   accuracy   validation loss   accuracy         lr 
 
 
 class Display:
-    """Use as a context manager; :meth:`progress` goes to :meth:`pipeline.training.loop.Training.run_epoch`."""
+    """The display of one training, a context manager; pass :meth:`progress` to ``Training.run_epoch``."""
 
     def __init__(self, epochs: int, history: list[Epoch]) -> None:
         self.epochs, self.seconds = epochs, [epoch.seconds for epoch in history]
@@ -32,7 +32,7 @@ class Display:
         self.bar.stop()
 
     def progress(self, done: int, total: int) -> None:
-        """The bar runs over all epochs, so that the time it shows is the time until the end of training."""
+        """Move the bar, which spans all epochs, so that it shows the time to the end of training."""
         before = len(self.seconds)
         self.bar.update(
             self.task, description=f"{before + 1}/{self.epochs}", completed=before * total + done, total=self.epochs * total

@@ -1,4 +1,4 @@
-"""The training loop: epochs over a data set that lies on the device, resumable after any of them."""
+"""The training loop: epochs over a data set on the device, resumable after each epoch."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ from torch import Tensor
 
 from pipeline import tensors
 from pipeline.config import ConfigError, Model, Train
-from pipeline.data.dataset import SearchData
-from pipeline.data.device import DeviceSplit
+from pipeline.data.dataset import DeviceSplit, SearchData
 from pipeline.epochs import BINS, Epoch, Outcome, kept, measured
 from pipeline.models.build import build
 from pipeline.models.classifier import Card, Classifier
 from pipeline.models.plan import images_at_once, plan
 from pipeline.training.augment import augment
-from pipeline.training.loss import make_loss
 from pipeline.training.optim import make_optimizer
 from pipeline.training.schedule import lr_at
-from pipeline.training.step import Step, bf16_is_faster
+from pipeline.training.step import Step, bf16_is_faster, make_loss
 
-EXPLODED = 100  # times the loss of guessing: no training comes back from there
+EXPLODED = 100  # times the loss of guessing: no training recovers from this
 Progress = Callable[[int, int], None]  # images done and in all, this epoch
 Tensors = dict[str, Tensor]
 
@@ -36,16 +34,21 @@ Tensors = dict[str, Tensor]
 class Training:
     """One training of one network: call :meth:`run_epoch` until :attr:`ended`.
 
-    Everything random in an epoch is drawn from the seed and the number of the epoch, so that a training continued from
-    a checkpoint ends with the same history, bit for bit, as one that was never interrupted.
+    All random numbers of an epoch come from the seed and the epoch's number, so that a training resumed from a checkpoint has the
+    same history, bit for bit, as an uninterrupted one.
     """
 
     def __init__(
         self, model: Model, train: Train, data: SearchData, device: torch.device, costs: Sequence[Sequence[float]] | None = None
     ) -> None:
-        """Raises ``ArchitectureError`` if the network does not fit the images, ``ConfigError`` if a shift or costs do not.
+        """Prepare a training.
 
         costs : ``evaluate.costs``; None: 1 for every error
+
+        Raises
+        ------
+        ArchitectureError, ConfigError
+            The network, the shift or the costs do not fit the images.
         """
         self.config, self.device = train, device
         self.train, self.validation = DeviceSplit.of(data.train, device), DeviceSplit.of(data.validation, device)
@@ -63,22 +66,22 @@ class Training:
         self.loss = make_loss(train)
         self.step = Step(network, self.loss, half=train.precision == "bf16" and bf16_is_faster(network, device))
         self.history: list[Epoch] = []
-        self.diverged: str | None = None  # why, if it did
+        self.diverged: str | None = None  # the reason
         self.best = self.first = self._weights()  # of the best epoch so far, and of epoch 1
 
     @property
     def epoch_images(self) -> int:
-        """Training images that an epoch goes over."""
+        """Training images per epoch."""
         return min(self.config.epoch_images or len(self.train), len(self.train))
 
     @property
     def best_epoch(self) -> int:
-        """The epoch with the lowest validation loss, counted from 1; 0 before the first."""
+        """The epoch with the lowest validation loss, counted from 1; 0 before the first epoch."""
         return [0, *(epoch.epoch for epoch in kept(self.history, "best"))][-1]
 
     @property
     def kept_epoch(self) -> int:
-        """The epoch whose weights :meth:`finish` keeps; 0, the initial ones, where none was completed."""
+        """The epoch whose weights :meth:`finish` keeps; 0, the initial weights, if no epoch was completed."""
         return self.best_epoch if self.config.keep == "best" or self.diverged else len(self.history)
 
     @property
@@ -91,7 +94,7 @@ class Training:
         return len(self.history) >= self.config.epochs or self.stopped_early or self.diverged is not None
 
     def run_epoch(self, progress: Progress = lambda done, total: None) -> Epoch | None:
-        """Train for one epoch and validate; None if the loss diverged, in which case the epoch does not count."""
+        """Train for one epoch and validate; return None if the loss diverged: the epoch then does not count."""
         start, number = time.perf_counter(), len(self.history) + 1
         with self._random_numbers_of(number) as generator, _denormals_as_zero():
             train_loss, train_accuracy, lr = self._train_epoch(number, generator, progress)
@@ -109,26 +112,26 @@ class Training:
         return record
 
     def kept_weights(self) -> Tensors:
-        """The weights that ``train.keep`` asks for as things stand; after divergence the best."""
+        """Return the weights selected by ``train.keep`` up to this epoch; after divergence the best."""
         if not self.history:
             return self.first
         return self.best if self.kept_epoch == self.best_epoch else self._weights()
 
     def finish(self) -> Classifier:
-        """The trained classifier, on the CPU, with :meth:`kept_weights`."""
+        """Return the trained classifier with :meth:`kept_weights`, on the CPU."""
         self.classifier.network.load_state_dict(self.kept_weights())
         return self.classifier.cpu().eval()
 
     def _train_epoch(self, number: int, generator: torch.Generator, progress: Progress) -> tuple[float, float, float]:
-        """Mean loss and accuracy over the batches of one epoch, and the learning rate of the last."""
+        """Train one epoch; return its mean loss and accuracy, and the learning rate of its last step."""
         config = self.config
         order = self._order(number, generator)
         batches = [batch for batch in order.split(config.batch_size) if len(batch) > 1 or config.batch_size == 1]
-        seen = sum(map(len, batches))  # a last batch of one image is left out: batch norm has no variance there
+        seen = sum(map(len, batches))  # without a last batch of one image, for which batch norm has no variance
         labels = self.train.labels[order[:seen]]
         outputs = torch.empty(seen, len(self.classifier.classes), device=self.device)
         losses = [epoch.validation_loss for epoch in self.history]
-        done, first_step, shown = 0, (number - 1) * len(batches), time.perf_counter()
+        done, first_step, reported = 0, (number - 1) * len(batches), time.perf_counter()
         self.classifier.train()
         for index, batch in enumerate(batches):
             images, end = self.train.images.index_select(0, batch), done + len(batch)
@@ -138,13 +141,13 @@ class Training:
             lr = lr_at(first_step + index, config.lr, config.schedule, len(batches), config.epochs, losses)
             self.optimizer.step(gradients, lr)
             done = end
-            if time.perf_counter() - shown > 0.2:
-                shown = time.perf_counter()
+            if time.perf_counter() - reported > 0.2:
+                reported = time.perf_counter()
                 progress(done, seen)
         return self.loss(outputs, labels).item(), _accuracy(outputs, labels), lr
 
     def _order(self, number: int, generator: torch.Generator) -> torch.Tensor:
-        """The images of an epoch, in order. Where an epoch is a part of them, epochs share permutations one after the other."""
+        """Return the indices of an epoch's images; epochs shorter than the data consume one permutation after another."""
         n, size = len(self.train), self.epoch_images
         if size == n:
             return torch.randperm(n, generator=generator, device=self.device)
@@ -154,12 +157,12 @@ class Training:
         return several[first - passes[0] * n : end - passes[0] * n]
 
     def _permutation(self, index: int) -> torch.Tensor:
-        """The order of all images in one pass over them."""
+        """Return the permutation of all images for one pass over them."""
         seed = int(np.random.SeedSequence([self.config.seed, index, 1]).generate_state(1, np.uint64)[0])
         return torch.randperm(len(self.train), generator=torch.Generator(self.device).manual_seed(seed), device=self.device)
 
     def _divergence(self, number: int, train_loss: float, validation_loss: float, lr: float) -> str | None:
-        """Why the epoch counts as diverged, if it does."""
+        """Return why the epoch diverged, or None."""
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
             return f"the loss was no longer finite in epoch {number}, at lr {lr:g}"
         n_classes = len(self.classifier.classes)
@@ -172,7 +175,7 @@ class Training:
         return None
 
     def _validate(self) -> Outcome:
-        """What the network makes of the validation images."""
+        """Return what the network makes of the validation images."""
         self.classifier.eval()
         labels, n_classes = self.validation.labels, len(self.classifier.classes)
         with torch.no_grad():
@@ -188,7 +191,7 @@ class Training:
 
     @contextmanager
     def _random_numbers_of(self, epoch: int) -> Iterator[torch.Generator]:
-        """A generator for order and augmentation, and the global one (dropout knows no other), seeded for one epoch."""
+        """Yield a generator for order and augmentation; seed the global one, which dropout uses, for one epoch."""
         own, shared = np.random.SeedSequence([self.config.seed, epoch]).generate_state(2, np.uint64)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
@@ -199,24 +202,21 @@ class Training:
         return {name: value.detach().cpu().clone() for name, value in self.classifier.network.state_dict().items()}
 
     def save(self, path: Path, note: Any = None) -> None:
-        """Write all that is needed to continue, whole or not at all, with plain data of the caller's beside it."""
+        """Write a checkpoint with plain data of the caller, atomically."""
         tensors.write_tensors(path, *self._state(note))
 
     def restore(self, path: Path) -> Any:
-        """Continue from :meth:`save`; returns the caller's data."""
+        """Resume from a file of :meth:`save`; return the caller's data."""
         return self.load(path.read_bytes())
 
     def dump(self, note: Any = None) -> bytes:
-        """What :meth:`save` writes, in memory."""
+        """Return the bytes that :meth:`save` writes."""
         return tensors.pack(*self._state(note))
 
     def load(self, content: bytes) -> Any:
-        """Continue from :meth:`dump`, or from the content of a file of :meth:`save`; returns the caller's data.
+        """Resume from the bytes of :meth:`dump` or :meth:`save`; return the caller's data.
 
-        Raises
-        ------
-        DamagedError
-            The content is not what was written; the training is as it was.
+        Raises DamagedError if the content has changed since it was written; the training is unchanged.
         """
         groups: dict[str, Tensors] = {"now": {}, "best": {}, "first": {}, "optimizer": {}}
         state, metadata = tensors.unpack(content)
@@ -237,8 +237,8 @@ class Training:
 
 @contextmanager
 def _denormals_as_zero() -> Iterator[None]:
-    """Numbers below 1e-38 count as 0. Units that are never active leave such in Adam's moments, more with every epoch, and a
-    CPU takes many times as long for each: an MLP trains 10 % faster without them."""
+    """Treat numbers below 1e-38 as 0. Inactive units leave them in Adam's moments, and CPUs are slow at them: an MLP trains 10 %
+    faster without them."""
     torch.set_flush_denormal(True)
     try:
         yield

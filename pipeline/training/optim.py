@@ -1,7 +1,7 @@
-"""Optimisers by name, over all parameters of a network at once.
+"""Optimisers by name; each updates all parameters of a network at once.
 
-A small network's update is mostly the overhead of updating tensor after tensor. Adam therefore calls PyTorch's fused
-kernel once for all of them; for the others, which have no such kernel, all parameters are one vector.
+The update of a small network is mostly the overhead per tensor. Adam therefore calls PyTorch's fused kernel once for all
+tensors; the others have no such kernel and update one vector of all parameters.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ class Optimizer(Protocol):
     """Changes the parameters of one network, in place."""
 
     def step(self, gradients: list[Tensor], lr: float) -> None:
-        """One update; ``gradients`` in the order of the network's parameters, float32, in their shapes and memory formats."""
+        """Update once; ``gradients`` float32, in the order, shapes and memory formats of the network's parameters."""
 
     def state(self) -> dict[str, Tensor]:
-        """All that :meth:`load` needs to continue."""
+        """Return the state that :meth:`load` takes."""
 
     def load(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 def make_optimizer(network: nn.Module, train: Train) -> Optimizer:
-    """The optimiser that ``train`` asks for, with PyTorch's defaults for all that it does not name.
+    """Return the optimiser of ``train``, with PyTorch's defaults for the remaining options.
 
-    It may move the values of the network's parameters; whatever holds on to their memory must be made after it.
+    It may move the values of the parameters in memory; create views of them afterwards.
     """
     match train.optimizer:
         case "adam":
@@ -85,7 +85,7 @@ class FusedAdam:
 
 
 class VectorOptimizer:
-    """One of ``torch.optim`` over all parameters as one vector: they work element by element, so that nothing else changes."""
+    """An optimiser of ``torch.optim`` over one vector of all parameters; being elementwise, it computes the same updates."""
 
     def __init__(self, network: nn.Module, kind: type[torch.optim.Optimizer], **options: Any) -> None:
         self.vector, self.gradients = flatten_parameters(network)
@@ -107,7 +107,7 @@ class VectorOptimizer:
 
 
 def flatten_parameters(network: nn.Module) -> tuple[nn.Parameter, list[Tensor]]:
-    """Move all parameters of ``network`` into one vector, in their order; they become views of it, shapes and formats kept.
+    """Move all parameters of ``network`` into one vector, in order; they become views of it with their shapes and formats.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as pure functions of the step, so that there is nothing to save and nothing to restore."""
+"""Learning-rate schedules as pure functions of the step: no state to save or restore."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from pipeline.config import Schedule
 def lr_at(
     step: int, lr: float, schedule: Schedule, steps_per_epoch: int, epochs: int, validation_losses: Sequence[float]
 ) -> float:
-    """The learning rate of one step.
+    """Return the learning rate of one step.
 
     ``step``, ``exponential`` and ``plateau`` change between epochs; warm-up, ``cosine`` and ``one_cycle`` within them.
-    They follow ``StepLR``, ``ExponentialLR``, ``ReduceLROnPlateau``, ``CosineAnnealingLR`` (counted in steps) and
-    ``OneCycleLR`` of ``torch.optim.lr_scheduler``. With warm-up the learning rate rises linearly from 0, cosine takes
-    the remaining steps and the others count from the first epoch on.
+    They follow ``StepLR``, ``ExponentialLR``, ``ReduceLROnPlateau``, ``CosineAnnealingLR`` (counted in steps) and ``OneCycleLR``
+    of ``torch.optim.lr_scheduler``. Warm-up rises linearly from 0; cosine then spans the remaining steps, while the others count
+    from the first epoch.
 
-    Parameters
-    ----------
     step : steps done before this one, >= 0
     lr : peak, > 0
     epochs : planned, >= 1
-    validation_losses : of the epochs done
+    validation_losses : of the completed epochs
     """
     epoch, total = step // steps_per_epoch, steps_per_epoch * epochs
     warmup = round(schedule.warmup_epochs * steps_per_epoch)
@@ -45,7 +43,7 @@ def lr_at(
 
 
 def plateau_drops(losses: Sequence[float], patience: int) -> int:
-    """How often the loss has failed, ``patience + 1`` epochs in a row, to fall 0.01 % below its minimum."""
+    """Return how many times the loss failed for ``patience + 1`` epochs in a row to fall 0.01 % below its minimum."""
     best, bad, drops = math.inf, 0, 0
     for loss in losses:
         if loss < best * (1 - 1e-4):
@@ -58,7 +56,7 @@ def plateau_drops(losses: Sequence[float], patience: int) -> int:
 
 
 def _one_cycle(step: int, lr: float, total: int) -> float:
-    """From lr / 25 up to lr in 30 % of the steps, then down to lr / 250,000 (Smith & Topin 2018, cosine form)."""
+    """Return the rate of the cycle: lr / 25 up to lr in 30 % of the steps, down to lr / 250,000 (Smith & Topin 2018, cosine)."""
     peak = 0.3 * total - 1
     if step <= peak:
         return _cosine(lr / 25, lr, step / peak)

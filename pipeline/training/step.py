@@ -1,11 +1,29 @@
-"""One training step: from a batch to the gradients of all parameters."""
+"""One training step: losses by name, and the gradients of all parameters for a batch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from pipeline.training.loss import Loss
+from pipeline.config import Train
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def make_loss(train: Train) -> Loss:
+    """Return the mean loss over a batch as a function of outputs (n, classes) and labels (n,)."""
+    match train.loss:
+        case "cross_entropy":
+            return lambda outputs, labels: F.cross_entropy(outputs, labels, label_smoothing=train.label_smoothing)
+        case "nll":
+            return F.nll_loss
+        case "mse":
+            return lambda outputs, labels: F.mse_loss(outputs, F.one_hot(labels, outputs.shape[1]).to(outputs.dtype))
+        case "multi_margin":
+            return F.multi_margin_loss
 
 
 class Step:
@@ -50,7 +68,7 @@ def bf16_is_faster(network: nn.Module, device: torch.device) -> bool:
 
     True on GPUs that multiply in bf16 (taken as given, not measured), and on CPUs with AVX512-BF16 for networks with
     convolutions: 1.2 times as fast at batch 20. For linear layers alone the casts of autocast cost more than bf16 saves, and CPUs
-    without such instructions emulate them, 3 to 10 times as slow (docs/adr/0004-training-step.md).
+    without such instructions emulate them, 2 to 11 times slower (docs/adr/0004-training-step.md).
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

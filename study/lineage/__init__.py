@@ -1,4 +1,4 @@
-"""Which run a name means, where it comes from, and its way into ``params.yaml``.
+"""Find a run by name, trace its lineage, and promote it to ``params.yaml``.
 
 May import state.
 """

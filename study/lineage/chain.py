@@ -1,4 +1,4 @@
-"""The lineage of one training: from where people see it, by study, trial, seed, code and data, down to the bytes of its model."""
+"""The lineage of one training: from the report row by study, trial, seed, code and data to the bytes of its model."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from study.state.ledger import NAME, STUDIES, read
 from study.state.records import Lineage
 
 REPORTS = Path("reports/studies")
-IDS = "mlflow.json"  # in a study's folder: which run of MLflow is whose
+IDS = "mlflow.json"  # in a study's folder: the MLflow ids of its runs
 WEIGHTS = "weights.safetensors"
 NOTHING = "–"
 SAME = "same configuration and data"
 
 
 class TraceError(UsageError):
-    """What was given names no result here: one line that says what is possible."""
+    """A text that names no result here; the message lists the possible forms."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One link of the chain. note : what to know of it; link : a page of it"""
+    """One link of the chain. note : a remark; link : address of its page"""
 
     name: str
     value: str
@@ -44,7 +44,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Trace:
-    """The lineage of one training, from where people see it down to the bytes."""
+    """The lineage of one training."""
 
     title: str
     steps: tuple[Step, ...]
@@ -54,40 +54,40 @@ class Trace:
 
 
 def render(traced: Trace) -> Text:
-    """For a terminal, to be printed with ``soft_wrap``: digests and addresses stay whole, so that they can be copied."""
+    """Return the lineage for a terminal; print it with ``soft_wrap``, so that digests and addresses can be copied."""
     width = max(len(step.name) for step in traced.steps) + 2
     text = Text(f"{traced.title}\n", style="bold")
-    shown = Text()
+    lines = Text()
     for step in traced.steps:
-        shown.append(f"{step.name:<{width}}", style="dim").append(
+        lines.append(f"{step.name:<{width}}", style="dim").append(
             f"{step.value}\n", style=f"link {step.link}" if step.link else ""
         )
         for extra in (step.note, step.link):
             if extra:
-                shown.append(f"{'':<{width}}{extra}\n", style="dim")
-    shown.right_crop(1)
-    return Text.assemble(text, shown)
+                lines.append(f"{'':<{width}}{extra}\n", style="dim")
+    lines.right_crop(1)
+    return Text.assemble(text, lines)
 
 
 def of_study(name: str, key: str | None, root: Path) -> Trace:
-    """The lineage of a study's run; of the winner, or else of the best trial, where ``key`` is None. Raises TraceError."""
+    """Return the lineage of a study's run; ``key`` None: the winner, else the best trial. Raises TraceError."""
     history = history_of(name, root)
     if key is None:
         default = history.runs.get(str(history.winner.trial)) if history.winner else history.best()
         if default is None:
-            raise TraceError(f"{name} has no complete trial yet; give one that was begun: {_keys(name, history)}")
+            raise TraceError(f"{name} has no complete trial yet; give one of its runs: {_keys(name, history)}")
         key = default.key
     if key not in history.runs:
         raise TraceError(f"{name} has no run {key}; it has {_keys(name, history)}")
     run = history.runs[key]
     lineage, folder = history.lineage, root / STUDIES / name / "runs" / key
-    told = ids(root / STUDIES / name)
+    recorded = ids(root / STUDIES / name)
     steps = (
         _report_row(name, run, root),
-        _mlflow(told | {"run_id": told["runs"].get(key)}, f"not recorded; see `study status {name} --verify`"),
+        _mlflow(recorded | {"run_id": recorded["runs"].get(key)}, f"not recorded; see `study status {name} --verify`"),
         Step("run", _relative(folder, root), _promoted(run, history, root)),
         Step("trial", f"{run.key}, {run.state}", _standing(run, history)),
-        _study(history, told),
+        _study(history, recorded),
         Step("configuration", _config_hash(run, history), f"without its seed {run.group}; proposed by {run.origin}"),
         Step("seed", str(run.seed), f"split seed {lineage.dataset.split_seed}"),
         _commit(lineage),
@@ -98,30 +98,30 @@ def of_study(name: str, key: str | None, root: Path) -> Trace:
 
 
 def of_current(root: Path) -> Trace:
-    """The lineage of ``models/current``. Raises TraceError where there is none."""
-    told = current(root)
-    if not told:
+    """Return the lineage of ``models/current``. Raises TraceError if there is none."""
+    about = current(root)
+    if not about:
         raise TraceError(f"there is no model in {artifacts.MODEL}; train one with `dvc repro`")
-    trials = [f"{name}/{run.key}" for name, run in _same_configuration(told, root)]
+    trials = [f"{name}/{run.key}" for name, run in _same_configuration(about, root)]
     steps = (
         Step("report row", artifacts.REPORT.as_posix(), "" if (root / artifacts.REPORT).exists() else "not written yet"),
-        _mlflow(told, "not tracked"),
-        Step("run", artifacts.MODEL.as_posix(), f"{told['state']}, started {told['started']}"),
+        _mlflow(about, "not tracked"),
+        Step("run", artifacts.MODEL.as_posix(), f"{about['state']}, started {about['started']}"),
         Step("trial", ", ".join(trials) or NOTHING, SAME if trials else "no trial here has its configuration and data"),
         Step("study", ", ".join(dict.fromkeys(trial.partition("/")[0] for trial in trials)) or NOTHING),
-        Step("configuration", told["config_hash"]),
-        Step("seed", str(told["seed"]), f"split seed {told['params']['data']['seed']}"),
-        _commit(Lineage.of(told)),
-        _data(told["data_fingerprint"], told["params"]["data"]["name"], root),
+        Step("configuration", about["config_hash"]),
+        Step("seed", str(about["seed"]), f"split seed {about['params']['data']['seed']}"),
+        _commit(Lineage.of(about)),
+        _data(about["data_fingerprint"], about["params"]["data"]["name"], root),
         _model(root / artifacts.MODEL, root),
     )
-    return Trace(f"{artifacts.MODEL} ({told['name']})", steps)
+    return Trace(f"{artifacts.MODEL} ({about['name']})", steps)
 
 
-def _study(history: History, told: Mapping[str, Any]) -> Step:
-    spec, parent = history.spec, told["parent"]
+def _study(history: History, recorded: Mapping[str, Any]) -> Step:
+    spec, parent = history.spec, recorded["parent"]
     note = f"space {spec.space}, {spec.study.sampler}, begun {_date(history.created)}"
-    page = run_link(dict(told) | {"run_id": parent}) if parent else None
+    page = run_link(dict(recorded) | {"run_id": parent}) if parent else None
     return Step("study", spec.name, note + (f"; its run in MLflow {parent}" if parent else ""), page)
 
 
@@ -135,14 +135,14 @@ def _report_row(name: str, run: Run, root: Path) -> Step:
     return Step("report row", f"{page}#{run.trial}", place)
 
 
-def _mlflow(told: Mapping[str, Any], missing: str) -> Step:
-    if not told.get("run_id"):
+def _mlflow(recorded: Mapping[str, Any], missing: str) -> Step:
+    if not recorded.get("run_id"):
         return Step("MLflow run", NOTHING, missing)
-    return Step("MLflow run", told["run_id"], f"in {without_password(told['tracking_uri'])}", run_link(told))
+    return Step("MLflow run", recorded["run_id"], f"in {without_password(recorded['tracking_uri'])}", run_link(recorded))
 
 
 def _standing(run: Run, history: History) -> str:
-    """What a run is in its study."""
+    """Return the role and result of a run in its study."""
     value = "" if run.accuracy is None else f"validation accuracy {run.accuracy:.2%} after {len(run.epochs)} epochs"
     parts = {"final": f"seed {run.replicate} of finalist {run.trial}", "planned": f"seed {run.replicate} of row {run.origin}"}
     part = parts.get(run.phase, "")
@@ -176,43 +176,43 @@ def _model(folder: Path, root: Path) -> Step:
 
 
 def _config_hash(run: Run, history: History) -> str:
-    """As ``run.json`` and the tags in MLflow have it."""
+    """Return the digest of a run's configuration, as in ``run.json`` and MLflow's tags."""
     data = to_tree(history.spec.params.data)
     data["mirror"] = data["mirror"] and without_password(data["mirror"])
     return digest({"data": data, **run.config.tree})
 
 
 def _promoted(run: Run, history: History, root: Path) -> str:
-    told = current(root)
+    about = current(root)
     same = (
-        bool(told)
-        and told["data_fingerprint"] == history.spec.fingerprint
-        and _recipe(told["params"]) == _recipe(run.config.tree)
+        bool(about)
+        and about["data_fingerprint"] == history.spec.fingerprint
+        and _recipe(about["params"]) == _recipe(run.config.tree)
     )
     return f"{artifacts.MODEL} has the {SAME}" if same else ""
 
 
-def _same_configuration(told: Mapping[str, Any], root: Path) -> Iterator[tuple[str, Run]]:
-    """The trials of all studies here that have the configuration and the data of the current model."""
-    recipe = _recipe(told["params"])
+def _same_configuration(about: Mapping[str, Any], root: Path) -> Iterator[tuple[str, Run]]:
+    """Yield the trials of all studies here with the configuration and data of the current model."""
+    recipe = _recipe(about["params"])
     for name in studies(root):
         history = history_of(name, root)
-        if history.spec.fingerprint == told["data_fingerprint"]:
+        if history.spec.fingerprint == about["data_fingerprint"]:
             yield from ((name, run) for run in history.trials if _recipe(run.config.tree) == recipe)
 
 
 def _recipe(config: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Network and training without what promotion leaves alone."""
+    """Return the sections model and train, without the keys that promotion does not change."""
     return config["model"], {name: value for name, value in config["train"].items() if name not in STAY}
 
 
 def studies(root: Path) -> list[str]:
-    """The names of all studies here."""
+    """Return the names of all studies here."""
     return sorted(path.parent.name for path in (root / STUDIES).glob(f"*/{NAME}"))
 
 
 def history_of(name: str, root: Path) -> History:
-    """Raises TraceError where there is no such study."""
+    """Return the history of a study. Raises TraceError if it does not exist."""
     history = fold(read(root / STUDIES / name))
     if history is None:
         raise TraceError(f"there is no study {name} here; studies: {', '.join(studies(root)) or 'none yet'}")
@@ -220,14 +220,14 @@ def history_of(name: str, root: Path) -> History:
 
 
 def ids(folder: Path) -> dict[str, Any]:
-    """Which run of MLflow is whose, as the recorder wrote it beside the ledger."""
+    """Return the MLflow ids of a study and its runs, which the recorder wrote beside the ledger."""
     path = folder / IDS
     nothing: dict[str, Any] = {"tracking_uri": "", "experiment_id": None, "parent": None, "runs": {}}
     return artifacts.read_sealed(path) if path.exists() else nothing
 
 
 def current(root: Path) -> dict[str, Any]:
-    """The content of the current model's ``run.json``; empty where there is none."""
+    """Return the content of the current model's ``run.json``; empty if there is none."""
     path = root / artifacts.MODEL / "run.json"
     return artifacts.read_json(artifacts.verified(path.parent) / path.name) if path.exists() else {}
 
@@ -250,7 +250,7 @@ def _date(milliseconds: int) -> str:
 
 
 def rows_of(path: Path) -> list[list[str]]:
-    """The trials in each row of a leader board; none where there is no report."""
+    """Return the trials in each row of a leader board; empty without a report."""
     if not path.exists():
         return []
     artifacts.verified(path.parent)

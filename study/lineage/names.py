@@ -1,4 +1,4 @@
-"""What a word on the command line names: a report row, an MLflow run, a trial, a study, the current model; and its lineage."""
+"""Find the lineage of a name on the command line: a report row, MLflow run, trial, study or the current model."""
 
 from __future__ import annotations
 
@@ -32,55 +32,52 @@ POSSIBLE = (
 
 
 def trace(text: str, root: Path) -> Trace:
-    """The lineage of what ``text`` names, see :data:`POSSIBLE`; of a study alone, its winner or else its best trial.
+    """Return the lineage of a result by its name, see :data:`POSSIBLE`; a study stands for its winner, else its best trial.
 
     root : of the project
 
-    Raises
-    ------
-    TraceError
-        Nothing here has this name, or several things have.
+    Raises TraceError if the name is unknown or ambiguous.
     """
-    asked = text.strip().removesuffix("/")
-    if asked in ("current", artifacts.MODEL.as_posix()) or re.search(rf"(^|/){artifacts.REPORT}(#.*)?$", asked):
+    name = text.strip().removesuffix("/")
+    if name in ("current", artifacts.MODEL.as_posix()) or re.search(rf"(^|/){artifacts.REPORT}(#.*)?$", name):
         return of_current(root)
-    if found := re.search(rf"{REPORTS}/([^/#]+)(?:/index\.html)?(?:#(.+))?$", asked):
-        return of_study(found[1], found[2], root)
-    if found := re.fullmatch(r"([^/#]+)#(\d+)", asked):
-        return of_study(found[1], _key_of_row(found[1], int(found[2]), root), root)
-    if found := re.fullmatch(rf"(?:{STUDIES}/)?([^/#]+)(?:/(?:runs/)?([\w.-]+))?", asked):
-        if found[2] or found[1] in studies(root):
-            return of_study(found[1], found[2], root)
-        if re.fullmatch(r"[0-9a-f]{6,32}", asked.lower()):
-            return _of_run_id(asked.lower(), root)
-    raise TraceError(_unknown(asked, root))
+    if match := re.search(rf"{REPORTS}/([^/#]+)(?:/index\.html)?(?:#(.+))?$", name):
+        return of_study(match[1], match[2], root)
+    if match := re.fullmatch(r"([^/#]+)#(\d+)", name):
+        return of_study(match[1], _key_of_row(match[1], int(match[2]), root), root)
+    if match := re.fullmatch(rf"(?:{STUDIES}/)?([^/#]+)(?:/(?:runs/)?([\w.-]+))?", name):
+        if match[2] or match[1] in studies(root):
+            return of_study(match[1], match[2], root)
+        if re.fullmatch(r"[0-9a-f]{6,32}", name.lower()):
+            return _of_run_id(name.lower(), root)
+    raise TraceError(_unknown(name, root))
 
 
 def _of_run_id(prefix: str, root: Path) -> Trace:
-    found = [(run_id, name, key) for run_id, name, key in _known_ids(root) if run_id.startswith(prefix)]
-    if not found:
+    matches = [(run_id, name, key) for run_id, name, key in _known_ids(root) if run_id.startswith(prefix)]
+    if not matches:
         raise TraceError(_unknown(prefix, root))
-    if len({run_id for run_id, *_ in found}) > 1:
-        several = ", ".join(f"{run_id} ({f'{name}/{key}' if key else name})" for run_id, name, key in found[:5])
-        raise TraceError(f"{len(found)} runs begin with {prefix}; give more of the one that you mean: {several}")
-    _, name, key = found[0]
+    if len({run_id for run_id, *_ in matches}) > 1:
+        several = ", ".join(f"{run_id} ({f'{name}/{key}' if key else name})" for run_id, name, key in matches[:5])
+        raise TraceError(f"{len(matches)} runs begin with {prefix}; give more characters: {several}")
+    _, name, key = matches[0]
     return of_study(name, key, root) if name != "current" else of_current(root)
 
 
 def _known_ids(root: Path) -> Iterator[tuple[str, str, str | None]]:
-    """All MLflow run ids that are known here: id, study or ``current``, key of the run; the key is None for the study itself."""
+    """Yield all known MLflow runs: id, study or ``current``, and key of the run (None for a study's parent run)."""
     for name in studies(root):
-        told = ids(root / STUDIES / name)
-        yield from ((run_id, name, key) for key, run_id in told["runs"].items())
-        if told["parent"]:
-            yield told["parent"], name, None
+        recorded = ids(root / STUDIES / name)
+        yield from ((run_id, name, key) for key, run_id in recorded["runs"].items())
+        if recorded["parent"]:
+            yield recorded["parent"], name, None
     run_id = current(root).get("run_id")
     if run_id:
         yield run_id, "current", None
 
 
 def _key_of_row(name: str, row: int, root: Path) -> str:
-    """The first trial in a row of the leader board, as its report was written."""
+    """Return the first trial in a row of the leader board of the last report."""
     history_of(name, root)
     path = root / REPORTS / name / "leaderboard.csv"
     rows = rows_of(path)
@@ -91,5 +88,5 @@ def _key_of_row(name: str, row: int, root: Path) -> str:
     return rows[row - 1][0]
 
 
-def _unknown(asked: str, root: Path) -> str:
-    return f"nothing here is named {asked!r}; give {POSSIBLE}; studies: {', '.join(studies(root)) or 'none yet'}"
+def _unknown(name: str, root: Path) -> str:
+    return f"nothing here is named {name!r}; give {POSSIBLE}; studies: {', '.join(studies(root)) or 'none yet'}"

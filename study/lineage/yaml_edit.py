@@ -1,4 +1,4 @@
-"""``params.yaml`` with some values replaced; comments, order and quotes stay."""
+"""Replace values in ``params.yaml``; keep comments, order and quotes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ruamel.yaml.tokens import CommentToken
 from pipeline.config import ConvBlock, DenseBlock, Pool, to_tree
 
 SHORT = 48  # characters; a longer list is written with one block below another
-BLOCKS = [to_tree(block) for block in (ConvBlock(out=1), DenseBlock(out=1), Pool())]  # their defaults, by their keys
-ALWAYS = ("out", "kernel", "kind")  # keys of a block that are written even where they are the default
+BLOCKS = [to_tree(block) for block in (ConvBlock(out=1), DenseBlock(out=1), Pool())]  # defaults, recognised by their keys
+ALWAYS = ("out", "kernel", "kind")  # keys of a block that are always written
 
 
 class _Float(str):
-    """A number as it is written; ruamel's own floats lose digits."""
+    """A number as text; ruamel's own floats lose digits."""
 
 
 class _Constructor(RoundTripConstructor):
@@ -44,12 +44,12 @@ _Representer.add_representer(type(None), _Representer.represent_none)
 
 
 def rewrite(text: str, present: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Return the text with the values in which ``wanted`` differs from ``present``; keys that are not there yet are added.
+    """Return the text with those values changed in which ``wanted`` differs from ``present``; add missing keys.
 
-    Comments stay, except those beside or within a removed block. Aliases stand for one value in two places, so the caller
-    checks that the result says what it should.
+    Comments stay, except those beside or within a removed block. An alias is one value in two places, so the caller
+    must check the result.
 
-    present, wanted : whole trees of plain data, with all keys, as the text is read and as it shall be
+    present, wanted : complete plain data, as parsed from the text and as wanted
     """
     yaml = YAML()
     yaml.Constructor, yaml.Representer = _Constructor, _Representer
@@ -58,7 +58,7 @@ def rewrite(text: str, present: Mapping[str, Any], wanted: Mapping[str, Any]) ->
     yaml.indent(mapping=2, sequence=4, offset=2)
     lines = text.replace("\r\n", "\n")
     root, stream = yaml.load(lines), StringIO()
-    if root is None:  # a file of comments, if of anything
+    if root is None:  # an empty file, or only comments
         stream.write(lines and lines.rstrip("\n") + "\n")
         root = CommentedMap()
     _update(root, present, wanted)
@@ -86,7 +86,7 @@ def _update(node: CommentedMap, present: Mapping[str, Any], wanted: Mapping[str,
 
 
 def _update_list(node: CommentedSeq, present: list[Any], wanted: list[Any]) -> None:
-    """Change the blocks at the same positions; add others at the end, or remove them. Neither list is empty."""
+    """Change blocks in place; add or remove blocks at the end. Neither list is empty."""
     below = _detach(node)
     for index, (before, after) in enumerate(zip(present, wanted, strict=False)):
         if isinstance(node[index], CommentedMap) and isinstance(after, Mapping):
@@ -102,7 +102,7 @@ def _update_list(node: CommentedSeq, present: list[Any], wanted: list[Any]) -> N
 
 
 def _styled(value: Any) -> Any:
-    """Return plain data as nodes on one line, a long list as lines; blocks without the keys that are at their defaults."""
+    """Return plain data as nodes on one line, a long list on several; omit the default keys of blocks."""
     if not isinstance(value, Mapping | list):
         return value
     node: CommentedSeq | CommentedMap
@@ -120,7 +120,7 @@ def _styled(value: Any) -> Any:
 
 
 def _last_line(node: CommentedMap | CommentedSeq) -> tuple[list[Any], int]:
-    """Return where ruamel keeps the comment of a node's last line, which goes on with the lines below it."""
+    """Return ruamel's tokens and index for the comment of a node's last line, which includes the lines below."""
     key = next(reversed(node)) if isinstance(node, CommentedMap) else len(node) - 1
     value = node[key]
     if isinstance(value, CommentedMap | CommentedSeq) and value and not value.fa.flow_style():
@@ -129,7 +129,7 @@ def _last_line(node: CommentedMap | CommentedSeq) -> tuple[list[Any], int]:
 
 
 def _detach(node: CommentedMap | CommentedSeq) -> str:
-    """Take the comments below a node, so that a new last line can have them."""
+    """Remove and return the comments below a node, to attach them to a new last line."""
     if not node:
         return ""
     tokens, place = _last_line(node)

@@ -1,4 +1,4 @@
-"""Search spaces: which keys of ``params.yaml`` a study varies, and how; a space is data, see ``spaces/*.yaml``.
+"""Search spaces: the keys of ``params.yaml`` that a study varies, and their ranges; a space is data, see ``spaces/*.yaml``.
 
 May import nothing else of ``study``.
 """

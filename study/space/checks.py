@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a space before a study starts."""
+"""Check a search space before a study starts."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from study.space.nodes import Choice, Fixed, Node, Path, Range, Repeat
 from study.space.space import Space
 from study.space.structure import every
 
-POINTS = 300  # random points of which one at least must be possible
+POINTS = 300  # random points, of which at least one must be trainable
 CHANGES_THE_LOSS = ("train.loss", "train.label_smoothing")
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether a configuration can be trained on images of a shape.
+    """The result of planning a configuration for images of a shape.
 
-    config : sections model and train, complete where there is a plan
-    plan : of the network; None where ``problem`` says why there is none
-    problem : None, or why it is not to be trained; with a plan: the network has too many parameters
+    config : sections model and train; complete if there is a plan
+    plan : of the network; None if the configuration breaks a rule
+    problem : why it cannot be trained, or None; with a plan: the network has too many parameters
     """
 
     config: dict[str, Any]
@@ -36,9 +36,9 @@ class Fit:
 
 
 def fit(tree: Mapping[str, Any], shape: Sequence[int], n_classes: int, most: int | None = None) -> Fit:
-    """Parse sections model and train of a configuration, and plan its network.
+    """Parse sections model and train of a configuration and plan its network.
 
-    most : parameters that the network may have
+    most : parameters allowed; None: any number
     """
     raw = {name: tree[name] for name in ("model", "train")}
     try:
@@ -56,15 +56,12 @@ def fit(tree: Mapping[str, Any], shape: Sequence[int], n_classes: int, most: int
 
 
 def check(space: Space, base: Params, shape: Sequence[int], n_classes: int) -> None:
-    """Find what can be known to fail before anything starts.
+    """Check that a study of this space can start.
 
     shape : of one image, (channels, height, width)
 
-    Raises
-    ------
-    SpaceError
-        A key that does not exist, a value that a key does not take, a sampler or objective that does not suit the space, or
-        an architecture that cannot be built at any of many random points.
+    Raises SpaceError for an unknown key, a value that a key does not take, a sampler or objective that does not suit the space,
+    or no trainable network at any of many random points.
     """
     try:
         _check(space, base, shape, n_classes)
@@ -75,26 +72,26 @@ def check(space: Space, base: Params, shape: Sequence[int], n_classes: int) -> N
 def _check(space: Space, base: Params, shape: Sequence[int], n_classes: int) -> None:
     for node in every(space.nodes):
         for path, value in _extremes(node):
-            if why := problem(path, value):
-                raise SpaceError(why)
+            if rule := problem(path, value):
+                raise SpaceError(rule)
     _check_study(space, base)
     tree = to_tree(base)
     reasons: Counter[str] = Counter()
     sampler = optuna.samplers.RandomSampler(seed=0)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it announces every study in memory
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # Optuna announces each study
     study = optuna.create_study(sampler=sampler)
     for _ in range(POINTS):
         params = space.suggest(study.ask())
-        found = fit(space.configure(tree, params), shape, n_classes, base.study.max_parameters)
-        if found.problem is None:
+        result = fit(space.configure(tree, params), shape, n_classes, base.study.max_parameters)
+        if result.problem is None:
             return
-        reasons[found.problem] += 1
+        reasons[result.problem] += 1
     reason, count = reasons.most_common(1)[0]
-    raise SpaceError(f"none of {POINTS} random points can be trained; {count} times because of {reason}")
+    raise SpaceError(f"none of {POINTS} random points can be trained; the reason {count} times: {reason}")
 
 
 def _check_study(space: Space, base: Params) -> None:
-    """What the sampler and the objectives ask of the space."""
+    """Check that the sampler and the objectives suit the space."""
     study = base.study
     if study.sampler == "cmaes":
         if len(study.objectives) > 1:
@@ -112,7 +109,7 @@ def _check_study(space: Space, base: Params) -> None:
 
 
 def _extremes(node: Node) -> Iterator[tuple[Path, Any]]:
-    """The values by which to judge whether a key takes all that the space gives it."""
+    """Yield the paths and extreme values of a node, which the keys must take."""
     if isinstance(node, Fixed):
         yield node.path, node.value
     elif isinstance(node, Range):
@@ -126,10 +123,10 @@ def _extremes(node: Node) -> Iterator[tuple[Path, Any]]:
 
 
 def most_epochs(space: Space, base: int) -> int:
-    """Epochs of the longest trial that the space allows; ``base`` where it does not search them."""
-    found = space.parameters.get("train.epochs")
-    if isinstance(found, IntDistribution):
-        return found.high
-    if isinstance(found, CategoricalDistribution):
-        return max(choice for choice in found.choices if isinstance(choice, int))
+    """Return the epochs of the longest trial in the space; ``base`` if the space does not vary them."""
+    epochs = space.parameters.get("train.epochs")
+    if isinstance(epochs, IntDistribution):
+        return epochs.high
+    if isinstance(epochs, CategoricalDistribution):
+        return max(choice for choice in epochs.choices if isinstance(choice, int))
     return base

@@ -1,4 +1,4 @@
-"""Keys of ``params.yaml`` as a space names them: their paths, their types, and whether they may be searched."""
+"""Keys of ``params.yaml``: their paths, their types, and whether a space may vary them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from study.space.nodes import MISSING, Path
 
 
 class SpaceError(ConfigError):
-    """A search space that breaks a rule: one line with place, rule, value and remedy."""
+    """A search space that breaks a rule; one line with place, rule, value and remedy."""
 
 
-FIXED = {  # why nothing else is searched
+FIXED = {  # keys that cannot be searched, with the reason
     "data": "trials are compared on the same validation images; only keys of model and train may vary",
     "evaluate": "it changes nothing in training",
     "tracking": "it changes nothing in training",
@@ -27,12 +27,9 @@ FIXED = {  # why nothing else is searched
 
 
 def to_path(text: str) -> Path:
-    """``model.conv[0].out`` as ("model", "conv", 0, "out").
+    """Return the path of a key: ("model", "conv", 0, "out") for ``model.conv[0].out``.
 
-    Raises
-    ------
-    SpaceError
-        It is written otherwise.
+    Raises SpaceError if the text has another form.
     """
     if not re.fullmatch(r"\w+(\[\d+\])*(\.\w+(\[\d+\])*)*", text):
         raise SpaceError(f"{text}: a parameter must be a key like train.lr or model.conv[0].out")
@@ -40,20 +37,20 @@ def to_path(text: str) -> Path:
 
 
 def to_text(path: Path) -> str:
-    """The inverse of :func:`to_path`."""
+    """Return the text of a path; the inverse of :func:`to_path`."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
 def refusal(path: Path) -> str | None:
-    """Why this key cannot be searched; None if it can, as far as its section tells."""
-    for fixed, why in FIXED.items():
-        if path[: len(way := to_path(fixed))] == way:
-            return f"cannot be searched: {why}"
+    """Return why :data:`FIXED` excludes a key from the search, or None."""
+    for fixed, reason in FIXED.items():
+        if path[: len(prefix := to_path(fixed))] == prefix:
+            return f"cannot be searched: {reason}"
     return None
 
 
 def get(tree: Any, path: Path) -> Any:
-    """What lies at a path, MISSING where nothing does."""
+    """Return the value at a path, or MISSING."""
     for step in path:
         try:
             tree = tree[step]
@@ -63,12 +60,9 @@ def get(tree: Any, path: Path) -> Any:
 
 
 def put(tree: Any, path: Path, value: Any) -> None:
-    """Replace what lies at a path; mappings on the way are made.
+    """Set the value at a path; create missing mappings on the way.
 
-    Raises
-    ------
-    SpaceError
-        The path leads through a list that is too short, or through a value.
+    Raises SpaceError if a list on the path is too short, or the path leads through a value.
     """
     for index, step in enumerate(path[:-1]):
         if isinstance(tree, dict) and tree.get(step) is None:
@@ -88,9 +82,9 @@ def _child(tree: Any, path: Path, index: int) -> Any:
 
 
 def problem(path: Path, value: Any) -> str | None:
-    """The rule that a value breaks by itself, in one line that begins with the key; None where it breaks none.
+    """Return the rule that a value breaks by itself, in one line that begins with the key, or None.
 
-    Rules between keys are not looked at: they depend on the rest of the configuration.
+    Rules between keys are ignored: they depend on the rest of the configuration.
     """
     try:
         parse(_alone(path, value))
@@ -102,7 +96,7 @@ def problem(path: Path, value: Any) -> str | None:
 
 
 def _alone(path: Path, value: Any) -> Any:
-    """A configuration with nothing but this key, and what a block needs besides."""
+    """Return a configuration of this key alone, with the required key of a block."""
     if not path:
         return value
     if isinstance(path[0], int):
@@ -114,14 +108,14 @@ def _alone(path: Path, value: Any) -> Any:
 
 
 def takes_fractions(path: Path) -> bool:
-    """Whether the key's values are numbers with a fraction, so that 0 means 0.0; False for keys that do not exist."""
+    """Return whether the key takes floats, so that 0 means 0.0; False for unknown keys."""
     types = _types(path)
     return "number" in types and "integer" not in types
 
 
 @cache
 def _types(path: Path) -> frozenset[str]:
-    """The JSON types that a key takes; none where it does not exist."""
+    """Return the JSON types of a key; none for an unknown key."""
     tree = schema()
     branches: list[Any] = [tree]
     for step in path:
@@ -134,7 +128,7 @@ def _types(path: Path) -> frozenset[str]:
 
 
 def _plain(branch: Any, definitions: Any) -> list[Any]:
-    """The branches of a part of a JSON schema, references followed."""
+    """Return the alternatives of a part of a JSON schema, with references resolved."""
     if "$ref" in branch:
         return _plain(definitions[branch["$ref"].rsplit("/", 1)[-1]], definitions)
     if "anyOf" in branch:

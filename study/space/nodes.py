@@ -1,4 +1,4 @@
-"""A search space as a tree of parameters, and the walks over it: suggesting, configuring, the inverse, the grid."""
+"""A search space as a tree of nodes, and the walks over it: suggest, configure, invert, enumerate the grid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 Path = tuple[str | int, ...]  # ("model", "conv", 0, "out")
 Ask = Callable[[str, BaseDistribution], Any]  # the value of a parameter, by name
 Put = Callable[[Path, Any], None]
-Get = Callable[[Path], Any]  # the value in a configuration; MISSING where there is none
+Get = Callable[[Path], Any]  # the value in a configuration, or MISSING
 Params = dict[str, Any]
 
 MISSING = object()
@@ -22,16 +22,16 @@ class Node(Protocol):
     """One entry of a space."""
 
     def walk(self, ask: Ask, put: Put) -> None:
-        """Ask for the parameters that are active, and put what they come to into the configuration."""
+        """Ask for the active parameters and put the resulting values into the configuration."""
 
     def invert(self, get: Get) -> Iterator[Params]:
-        """The parameters that may have given this configuration: candidates, none where it lies outside."""
+        """Yield the parameters that can give this configuration; none if it lies outside the space."""
 
     def size(self, steps: int) -> int:
-        """How many points of the grid there are below this node."""
+        """Return the number of grid points below this node."""
 
     def point(self, index: int, steps: int) -> Params:
-        """One of these points, by its index."""
+        """Return a grid point by its index."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """A choice, and what is searched with each option.
+    """A choice of options, each with its own parameters.
 
-    path : of the key that takes the chosen value; None for a group, which is no key
-    options : as Optuna knows them: the values themselves, or their labels
-    values : what the key takes, one for each option
+    path : of the key that takes the chosen value; None for a group, which is not a key
+    options : the values in Optuna: those of the key, or their labels
+    values : of the key, one per option
     branches : parameters of each option
     """
 
@@ -124,11 +124,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Repeat:
-    """A list of blocks: how many, what is searched in each, and what they share.
+    """A list of blocks: their number, the parameters of each, and shared parameters.
 
-    counts : how many there may be
-    blocks : parameters of each block that there may be
-    shared : parameters whose values all blocks take; their paths are those in block 0
+    counts : the possible numbers of blocks
+    blocks : parameters of each possible block
+    shared : parameters with one value for all blocks; their paths are those in block 0
     """
 
     name: str
@@ -178,13 +178,13 @@ class Repeat:
         return range(self.counts.low, self.counts.high + 1, self.counts.step)
 
     def active(self, count: int) -> tuple[Node, ...]:
-        """What is searched where there are so many blocks."""
+        """Return the nodes that are active with ``count`` blocks."""
         shared = self.shared if count else ()
         return (*shared, *(node for block in self.blocks[:count] for node in block))
 
 
 def invert_all(nodes: Sequence[Node], get: Get) -> Iterator[Params]:
-    """All ways in which these nodes together may have given a configuration."""
+    """Yield all parameters with which these nodes together give a configuration."""
     if not nodes:
         yield {}
         return
@@ -198,7 +198,7 @@ def size_of(nodes: Sequence[Node], steps: int) -> int:
 
 
 def point_of(nodes: Sequence[Node], index: int, steps: int) -> Params:
-    """The point with this index on the grid of all these nodes: digits in a mixed radix, the last node's turning fastest."""
+    """Return a point on the grid of all these nodes; the last node varies fastest."""
     params: Params = {}
     for node in reversed(nodes):
         index, digit = divmod(index, node.size(steps))
@@ -207,7 +207,7 @@ def point_of(nodes: Sequence[Node], index: int, steps: int) -> Params:
 
 
 def grid(distribution: BaseDistribution, steps: int) -> list[Any]:
-    """``steps`` values from end to end, in the logarithm where the range is one; all, where there are no more."""
+    """Return ``steps`` evenly spaced values of a range, ends included (in the logarithm for log ranges); all if fewer."""
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     low, high = distribution.low, distribution.high
     if isinstance(distribution, IntDistribution) and (high - low) // distribution.step < steps:
@@ -218,7 +218,7 @@ def grid(distribution: BaseDistribution, steps: int) -> list[Any]:
 
 
 def value_at(distribution: IntDistribution | FloatDistribution, fraction: float) -> Any:
-    """The value so far along the range: 0 is low, 1 is high; on the scale of the range, at its next step."""
+    """Return the value at a fraction of the range (0: low, 1: high), on its scale, rounded to its step."""
     low, high, step = distribution.low, distribution.high, distribution.step
     if fraction in (0, 1):
         return high if fraction else low
@@ -229,7 +229,7 @@ def value_at(distribution: IntDistribution | FloatDistribution, fraction: float)
 
 
 def fraction_of(distribution: IntDistribution | FloatDistribution, value: float) -> float:
-    """The inverse of :func:`value_at`; 0 in a range of one value."""
+    """Return the fraction of the range at a value; the inverse of :func:`value_at`; 0 in a range of one value."""
     low, high = distribution.low, distribution.high
     if low == high:
         return 0.0
@@ -239,9 +239,9 @@ def fraction_of(distribution: IntDistribution | FloatDistribution, value: float)
 
 
 def contains(distribution: IntDistribution | FloatDistribution, value: Any) -> bool:
-    """Whether the range holds this value, of its own type."""
-    wanted = int if isinstance(distribution, IntDistribution) else float
-    if isinstance(value, bool) or not isinstance(value, wanted | int):
+    """Return whether the range contains a value of its type."""
+    kind = int if isinstance(distribution, IntDistribution) else float
+    if isinstance(value, bool) or not isinstance(value, kind | int):
         return False
     if not distribution.low <= value <= distribution.high:
         return False
@@ -250,7 +250,7 @@ def contains(distribution: IntDistribution | FloatDistribution, value: Any) -> b
 
 
 def same(value: Any, option: Any) -> bool:
-    """Whether a value of a complete configuration is what an option says; keys that the option leaves out may be anything."""
+    """Return whether a value of a complete configuration matches an option; keys missing from the option match anything."""
     if isinstance(option, Mapping):
         return isinstance(value, Mapping) and all(same(value.get(key, MISSING), inner) for key, inner in option.items())
     if isinstance(option, list | tuple):
@@ -259,12 +259,9 @@ def same(value: Any, option: Any) -> bool:
 
 
 def position(options: Sequence[Any], value: Any) -> int:
-    """The index of an option, which 1 and true do not share.
+    """Return the index of an option; 1 and true differ.
 
-    Raises
-    ------
-    ValueError
-        It is none of them.
+    Raises ValueError if the value is not an option.
     """
     for index, option in enumerate(options):
         if same(value, option):

@@ -1,4 +1,4 @@
-"""From the YAML of a space to its nodes: includes, numbers, names, and in one line what is wrong."""
+"""Build the nodes of a space from its YAML; report an error in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from study.space.keys import SpaceError, refusal, takes_fractions, to_path, to_text
 from study.space.nodes import Choice, Fixed, Node, Path, Range, Repeat
 
-FORMS = {  # what an entry may be, by the key that tells; and its other keys
+FORMS = {  # the forms of an entry by their first key, with their other keys
     "groups": (),
     "choices": ("when",),
     "repeat": ("each", "shared"),
@@ -23,24 +23,24 @@ FORMS = {  # what an entry may be, by the key that tells; and its other keys
     "value": (),
 }
 HOW = "a range {low, high}, {choices: […]}, {repeat, each}, {groups} or a value; a mapping as value is written {value: {…}}"
-MOST = 10**4  # blocks: a list of more is a slip
+MOST = 10**4  # blocks; more would be a typing error
 
 Tree = dict[str, Any]
-Chain = tuple[tuple[int, str], ...]  # the options under which an entry is active: which choice, and the option's label
+Chain = tuple[tuple[int, str], ...]  # the options that activate an entry: number of the choice, label of the option
 
 
 def label(option: Any) -> str:
-    """How an option is written as a key: as in YAML."""
+    """Return an option as a YAML key: ``null``, ``true``, ``0.1``."""
     if isinstance(option, bool) or option is None:
         return {None: "null", True: "true", False: "false"}[option]
     return str(option)
 
 
 def resolve(parameters: Any, included: Callable[[str], Tree], base: Path = ()) -> Tree:
-    """Parameters as they were written → as the ledger keeps them: includes expanded, keys text, 0 as 0.0 where a fraction fits.
+    """Return parameters as the ledger stores them: includes expanded, keys as text, 0 as 0.0 where the key takes floats.
 
     included : the parameters of another space, by name
-    base : of the block that the keys lie in
+    base : path of the block that contains the keys
     """
     if not isinstance(parameters, Mapping):
         raise SpaceError(f"{to_text(base) or 'parameters'}: must be a mapping of keys to what is searched, got {parameters!r}")
@@ -80,7 +80,7 @@ def _number(value: Any, path: Path) -> Any:
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where a key is set: under which options, and inside which lists that the space makes."""
+    """A key that the space sets: the options that activate it, and the lists of the space that contain it."""
 
     path: Path
     chain: Chain
@@ -89,14 +89,14 @@ class _Entry:
 
 @dataclass
 class _Builder:
-    """Builds nodes, and collects what must fit together.
+    """Builds nodes and collects their keys and names, which must not conflict.
 
-    levels : by name, how many of its options' labels stand before it, to tell it from its namesakes
+    levels : by name, the number of option labels put before it, to distinguish equal names
     """
 
     levels: Mapping[str, int]
     entries: list[_Entry] = field(default_factory=list)
-    found: list[tuple[str, Chain, BaseDistribution]] = field(default_factory=list)
+    named: list[tuple[str, Chain, BaseDistribution]] = field(default_factory=list)
     choices: int = 0
     shared: Path | None = None  # the list whose shared parameters are being built
 
@@ -111,8 +111,8 @@ class _Builder:
         form = _form(entry, to_text(path))
         if form == "groups":
             return self._group(entry["groups"], path, base, chain, lists)
-        if why := refusal(path):
-            raise SpaceError(f"{to_text(path)}: {why}")
+        if reason := refusal(path):
+            raise SpaceError(f"{to_text(path)}: {reason}")
         self.entries.append(_Entry(path, chain, lists))
         if form in ("low", "high"):
             distribution = _range(entry, to_text(path))
@@ -126,13 +126,13 @@ class _Builder:
     def _name(self, path: Path, chain: Chain, distribution: BaseDistribution) -> str:
         depth = len(self.shared or ())
         name = to_text(path) if self.shared is None else f"{to_text(self.shared)}[*].{to_text(path[depth + 1 :])}"
-        self.found.append((name, chain, distribution))
+        self.named.append((name, chain, distribution))
         return qualified(name, chain, self.levels.get(name, 0))
 
     def _group(self, groups: Any, path: Path, base: Path, chain: Chain, lists: tuple[Path, ...]) -> Choice:
         where = to_text(path)
         if len(path) != len(base) + 1:
-            raise SpaceError(f"{where}: the name of groups is one word and no key of params.yaml, like family")
+            raise SpaceError(f"{where}: the name of groups must be one word, like family, and not a key of params.yaml")
         if not isinstance(groups, Mapping) or not groups:
             raise SpaceError(f"{where}: groups must be a mapping of names to parameters, got {groups!r}")
         return self._branches(None, path, tuple(groups), tuple(groups), groups, base, chain, lists)
@@ -140,14 +140,12 @@ class _Builder:
     def _choice(self, entry: Tree, path: Path, base: Path, chain: Chain, lists: tuple[Path, ...]) -> Choice:
         where, choices, when = to_text(path), entry["choices"], entry.get("when", {})
         if not isinstance(choices, list | Mapping) or not choices:
-            raise SpaceError(
-                f"{where}: choices must be a list, or a mapping of labels to values, with one at least, got {choices!r}"
-            )
+            raise SpaceError(f"{where}: choices must be a list, or a mapping of labels to values, not empty, got {choices!r}")
         options = tuple(choices)
         values = tuple(choices.values()) if isinstance(choices, Mapping) else options
         for value in options:
             if isinstance(value, Mapping | list):
-                raise SpaceError(f"{where}: a choice that is no single value needs a label: {{choices: {{label: {value}}}}}")
+                raise SpaceError(f"{where}: a choice that is not a single value needs a label: {{choices: {{label: {value}}}}}")
         for one, other in itertools.combinations(options, 2):
             if one == other:
                 raise SpaceError(f"{where}: choices must differ, got {other!r} twice")
@@ -155,7 +153,7 @@ class _Builder:
             raise SpaceError(f"{where}: when must be a mapping of choices to parameters, got {when!r}")
         for option in when:
             if option not in map(label, options):
-                raise SpaceError(f"{where}: when names {option}, which is no choice here: {', '.join(map(label, options))}")
+                raise SpaceError(f"{where}: when must name one of {', '.join(map(label, options))}, got {option}")
         return self._branches(path, path, options, values, when, base, chain, lists)
 
     def _branches(
@@ -181,7 +179,7 @@ class _Builder:
         where, count = to_text(path), entry["repeat"]
         counts = _range({"low": count, "high": count} if isinstance(count, int) else _as_range(count, where), f"{where}: repeat")
         if not isinstance(counts, IntDistribution) or not 0 <= counts.low <= counts.high <= MOST:
-            raise SpaceError(f"{where}: repeat must be a number of blocks or a range of such, 0 to {MOST}, got {count}")
+            raise SpaceError(f"{where}: repeat must be a number of blocks or a range, 0 to {MOST}, got {count}")
         name = self._name(path, chain, counts) if counts.low < counts.high else where
         inside = (*lists, path)
         self.shared = path
@@ -192,31 +190,26 @@ class _Builder:
 
 
 def build(parameters: Any) -> tuple[Node, ...]:
-    """Resolved parameters → nodes.
+    """Build the nodes of resolved parameters. Raises SpaceError if they break a rule.
 
-    A key that is searched in several branches with different ranges has as many names, told apart by the option it belongs to:
-    ``adamw:train.weight_decay``; so a name always has the same distribution.
-
-    Raises
-    ------
-    SpaceError
-        What breaks a rule, and which.
+    A key with different ranges in several branches gets a name per branch, with the option's label:
+    ``adamw:train.weight_decay``; so each name has one distribution.
     """
     builder = _Builder({})
     builder.nodes(parameters)
     _refuse_overlaps(builder.entries)
-    return _Builder(_levels(builder.found)).nodes(parameters)
+    return _Builder(_levels(builder.named)).nodes(parameters)
 
 
 def qualified(name: str, chain: Chain, level: int) -> str:
     return ":".join([*(option for _, option in chain[len(chain) - min(level, len(chain)) :]), name])
 
 
-def _levels(found: list[tuple[str, Chain, BaseDistribution]]) -> dict[str, int]:
-    """For each name the fewest labels before it with which it has one distribution."""
+def _levels(named: list[tuple[str, Chain, BaseDistribution]]) -> dict[str, int]:
+    """Return for each name the smallest number of labels that gives it one distribution."""
     levels: dict[str, int] = {}
-    for name in {name for name, _, _ in found}:
-        places = [(chain, distribution) for other, chain, distribution in found if other == name]
+    for name in {name for name, _, _ in named}:
+        places = [(chain, distribution) for other, chain, distribution in named if other == name]
         for level in itertools.count():
             by_name: dict[str, BaseDistribution] = {}
             if all(by_name.setdefault(qualified(name, chain, level), one) == one for chain, one in places):
@@ -228,7 +221,7 @@ def _levels(found: list[tuple[str, Chain, BaseDistribution]]) -> dict[str, int]:
 
 
 def _refuse_overlaps(entries: list[_Entry]) -> None:
-    """No key may be set twice at the same time."""
+    """Raise SpaceError if a key can be set twice at the same time."""
     for one, other in itertools.combinations(entries, 2):
         outer, inner = sorted((one, other), key=lambda entry: len(entry.path))
         if inner.path[: len(outer.path)] != outer.path or outer.path in inner.lists:
@@ -236,12 +229,12 @@ def _refuse_overlaps(entries: list[_Entry]) -> None:
         taken = dict(outer.chain)
         if all(taken.get(mark, option) == option for mark, option in inner.chain):
             if inner.path == outer.path:
-                raise SpaceError(f"{to_text(inner.path)}: is set twice; take one of the two out")
-            raise SpaceError(f"{to_text(inner.path)}: lies in {to_text(outer.path)}, which the space sets as a whole")
+                raise SpaceError(f"{to_text(inner.path)}: is set twice; remove one of the two")
+            raise SpaceError(f"{to_text(inner.path)}: is part of {to_text(outer.path)}, which the space sets as a whole")
 
 
 def _form(entry: Any, where: str) -> str | None:
-    """Which of FORMS an entry is; None for a plain value."""
+    """Return the form of an entry, a key of FORMS; None for a plain value."""
     if not isinstance(entry, Mapping):
         return None
     form = next((key for key in FORMS if key in entry), None)
@@ -251,7 +244,7 @@ def _form(entry: Any, where: str) -> str | None:
         if key not in (valid := (form, *FORMS[form])):
             near = difflib.get_close_matches(str(key), valid, n=1)
             raise SpaceError(
-                f"{where}: no such word {key}; " + (f"did you mean {near[0]}?" if near else f"here: {', '.join(valid)}")
+                f"{where}: no such key {key}; " + (f"did you mean {near[0]}?" if near else f"valid here: {', '.join(valid)}")
             )
     return form
 
@@ -275,9 +268,9 @@ def _range(entry: Mapping[str, Any], where: str) -> IntDistribution | FloatDistr
     if low > high:
         raise SpaceError(f"{where}: low must not be above high, got low {low}, high {high}")
     if log and low <= 0:
-        raise SpaceError(f"{where}: a log range must begin above 0, got low {low}; begin with a small number, or take log out")
+        raise SpaceError(f"{where}: low of a log range must be above 0, got {low}; raise it, or remove log")
     if log and step is not None:
-        raise SpaceError(f"{where}: a range has log or step, not both")
+        raise SpaceError(f"{where}: a range must have log or step, not both; remove one")
     if step is not None and (step <= 0 or abs((high - low) / step - round((high - low) / step)) > 1e-8):
         raise SpaceError(f"{where}: step must be above 0 and lead from low to high, got low {low}, high {high}, step {step}")
     if isinstance(low, int) and isinstance(high, int) and isinstance(step, int | None):

@@ -1,4 +1,4 @@
-"""A search space: suggest a point, configure a training with it, and the way back."""
+"""A search space: suggest a point, turn it into a configuration, and invert that."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.config import ConfigError, parse, to_tree
+from pipeline.config.parsing import yaml_problem
 from study.space.keys import SpaceError, get, problem, put, to_text
 from study.space.nodes import (
     Choice,
@@ -36,15 +37,15 @@ from study.space.structure import Condition, certain, conditions, distribution_o
 
 FOLDER = File(__file__).with_name("spaces")
 SHIPPED = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
-EDGE = 0.02  # of the width of a range
-GRID = 3  # values of a range on the grid
+EDGE = 0.02  # fraction of a range's width
+GRID = 3  # grid values per range
 
 
 @dataclass(frozen=True)
 class Space:
-    """What a study varies.
+    """A search space.
 
-    name : as it was asked for; tree : description and parameters, plain data as the ledger keeps it
+    name : as given by the user; tree : description and parameters, plain data as in the ledger
     """
 
     name: str
@@ -52,22 +53,19 @@ class Space:
 
     @classmethod
     def load(cls, name_or_path: str) -> Space:
-        """A shipped space by name, or a YAML file.
+        """Read a shipped space by name, or a YAML file.
 
-        Raises
-        ------
-        SpaceError
-            There is no such space, or it breaks a rule.
+        Raises SpaceError if the space does not exist or breaks a rule.
         """
         return cls.of(name_or_path, _read(name_or_path, ()))
 
     @classmethod
     def of(cls, name: str, tree: Mapping[str, Any]) -> Space:
-        """A space from the tree that the ledger keeps. Raises SpaceError where its structure breaks a rule."""
+        """Return a space from its tree in the ledger. Raises SpaceError if its structure breaks a rule."""
         space = cls(name, dict(tree))
         try:
             if not space.nodes:
-                raise SpaceError("parameters: must name one key at least")
+                raise SpaceError("parameters: must name at least one key")
         except SpaceError as error:
             raise SpaceError(f"space {name}: {error}") from None
         return space
@@ -88,13 +86,13 @@ class Space:
 
     @cached_property
     def always(self) -> dict[str, BaseDistribution]:
-        """The parameters that every point has, those of one value left out."""
+        """The parameters of every point, without those of one value."""
         names = certain(self.nodes)
         return {name: one for name, one in self.parameters.items() if name in names and not one.single()}
 
     @cached_property
     def together(self) -> list[dict[str, BaseDistribution]]:
-        """All parameters, those that are active at the same points together; those of one value left out."""
+        """All parameters, grouped by the points at which they are active, without those of one value."""
         needed: dict[str, set[Condition]] = {}
         for name, condition in conditions(self.nodes, ()):
             needed.setdefault(name, set()).add(condition)
@@ -105,7 +103,7 @@ class Space:
         return [group for group in groups.values() if group]
 
     def suggest(self, trial: optuna.trial.Trial) -> dict[str, Any]:
-        """Ask a trial for every active parameter; returns them by name."""
+        """Suggest every active parameter to a trial; return the parameters by name."""
 
         def ask(name: str, distribution: BaseDistribution) -> Any:
             match distribution:
@@ -117,42 +115,34 @@ class Space:
                     return trial.suggest_float(name, low, high, step=step, log=log)
 
         for node in self.nodes:
-            node.walk(ask, _nowhere)
+            node.walk(ask, _discard)
         return dict(trial.params)
 
     def distributions(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
-        """The distributions of the active parameters.
+        """Return the distributions of the active parameters.
 
-        Raises
-        ------
-        SpaceError
-            A parameter is missing, is not active, or lies outside its range.
+        Raises SpaceError if a parameter is missing, is not active, or lies outside its range.
         """
-        found: dict[str, BaseDistribution] = {}
+        active: dict[str, BaseDistribution] = {}
 
         def ask(name: str, distribution: BaseDistribution) -> Any:
-            found[name] = distribution
+            active[name] = distribution
             return _value(name, distribution, params)
 
         for node in self.nodes:
-            node.walk(ask, _nowhere)
-        if extra := params.keys() - found.keys():
+            node.walk(ask, _discard)
+        if extra := params.keys() - active.keys():
             raise SpaceError(f"space {self.name}: {', '.join(sorted(extra))}: not active at this point")
-        return found
+        return active
 
     def configure(self, base: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-        """The configuration at a point.
+        """Return the configuration at a point. Raises SpaceError if the parameters are not a point of this space.
 
-        Keys of options that were not chosen stay as in ``base``; but where a choice rules out what stands there (momentum with
-        adam), that key takes its neutral value.
+        Keys of options that were not chosen stay as in ``base``, except those that a choice rules out (momentum with adam), which
+        take their neutral value.
 
         base : a complete tree of Params, or of its sections model and train
         params : by name, as :meth:`suggest` returns them
-
-        Raises
-        ------
-        SpaceError
-            The parameters are no point of this space.
         """
         tree = copy.deepcopy(dict(base))
         written: set[Path] = set()
@@ -167,9 +157,9 @@ class Space:
         return tree
 
     def params_of(self, tree: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The inverse of :meth:`configure`: the point that gives this configuration, None if it lies outside the space.
+        """Return the point that gives this configuration, the inverse of :meth:`configure`; None if it lies outside the space.
 
-        Keys that the space does not set are not looked at.
+        Keys that the space does not set are ignored.
         """
         try:
             complete = to_tree(parse({name: tree[name] for name in ("model", "train") if name in tree}))
@@ -177,40 +167,40 @@ class Space:
             return None
         for params in invert_all(self.nodes, lambda path: get(complete, path)):
             try:
-                made = to_tree(parse(self.configure(complete, params)))
+                configured = to_tree(parse(self.configure(complete, params)))
             except ConfigError:
                 continue
-            if all(same(made[name], complete[name]) for name in ("model", "train")):
+            if all(same(configured[name], complete[name]) for name in ("model", "train")):
                 return params
         return None
 
     def edges(self, params: Mapping[str, Any]) -> dict[str, str]:
-        """Parameters at an end of their range, where a wider range might do better: ``{"train.lr": "low"}``.
+        """Return the parameters at an end of their range, which a wider range might improve: ``{"train.lr": "low"}``.
 
-        At an end: within 2 % of the (logarithmic) width, or a whole number's last value. An end that the key itself has, like
-        dropout 0, is none; nor has a choice ends.
+        At an end means within 2 % of the (logarithmic) width, or the last value of an integer. Limits of the key itself, like
+        dropout 0, do not count; choices have no ends.
         """
-        found = {}
+        ends = {}
         for node in searched(self.nodes):
-            if node.name in params and node.name not in found and (end := _edge(node, params[node.name])):
-                found[node.name] = end
-        return found
+            if node.name in params and node.name not in ends and (end := _edge(node, params[node.name])):
+                ends[node.name] = end
+        return ends
 
     def size(self, steps: int = GRID) -> int:
-        """How many points the grid has."""
+        """Return the number of points of the grid."""
         return size_of(self.nodes, steps)
 
     def point(self, index: int, steps: int = GRID) -> dict[str, Any]:
-        """The point of the grid with this index, 0 to ``size(steps) - 1``; every active option counts once."""
+        """Return a grid point by its index, 0 to ``size(steps) - 1``."""
         return point_of(self.nodes, index, steps)
 
     def points(self, steps: int = GRID) -> Iterator[dict[str, Any]]:
-        """All points of the grid: every choice, and ``steps`` (at least 2) values of each range, ends included."""
+        """Return all grid points: every choice, and ``steps`` (at least 2) values of each range, ends included."""
         return (self.point(index, steps) for index in range(self.size(steps)))
 
 
 def _read(name_or_path: str, outer: tuple[str, ...]) -> dict[str, Any]:
-    """The resolved content of a space. outer : the spaces that include it"""
+    """Return the resolved content of a space; ``outer`` names the spaces that include it."""
     if name_or_path in outer:
         raise SpaceError(f"space {outer[0]}: include: {' includes '.join((*outer, name_or_path))}, without end")
     file = FOLDER / f"{name_or_path}.yaml" if name_or_path in SHIPPED else File(name_or_path)
@@ -221,9 +211,7 @@ def _read(name_or_path: str, outer: tuple[str, ...]) -> dict[str, Any]:
     try:
         content = YAML(typ="safe").load(file)
     except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}" if mark else ""
-        raise SpaceError(f"space {name_or_path}{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+        raise SpaceError(f"space {name_or_path}{yaml_problem(error)}") from None
     if not isinstance(content, Mapping) or content.keys() - {"description"} != {"parameters"}:
         raise SpaceError(f"space {name_or_path}: must have the keys description and parameters, and no other")
     try:
@@ -234,12 +222,12 @@ def _read(name_or_path: str, outer: tuple[str, ...]) -> dict[str, Any]:
     return {"description": str(content.get("description", "")), "parameters": parameters}
 
 
-def _nowhere(path: Path, value: Any) -> None:
-    """Where values go that only their parameters are wanted of."""
+def _discard(path: Path, value: Any) -> None:
+    """Discard a value; the caller only needs the parameters."""
 
 
 def _value(name: str, distribution: BaseDistribution, params: Mapping[str, Any]) -> Any:
-    """The value of a parameter. Raises SpaceError if it is missing or outside its range."""
+    """Return the value of a parameter. Raises SpaceError if it is missing or outside its range."""
     if name not in params:
         raise SpaceError(f"{name}: missing from the point")
     value = params[name]
@@ -273,7 +261,7 @@ def _edge(node: Range | Choice | Repeat, value: Any) -> str | None:
 
 
 def _reset_what_is_ruled_out(tree: dict[str, Any], written: set[Path]) -> None:
-    """Keys that belong to another option than the chosen one, and that the space has not set at this point: see Train."""
+    """Reset keys that the chosen options rule out (see Train) and that the space has not set at this point."""
     train = tree["train"]
 
     def reset(key: str, neutral: Any, section: dict[str, Any] = train, path: Path = ("train",)) -> None:

@@ -1,4 +1,4 @@
-"""What depends on what in a space: which nodes there are, and when their parameters are active."""
+"""The structure of a space: its nodes, and the conditions under which their parameters are active."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from optuna.distributions import BaseDistribution
 
 from study.space.nodes import Choice, Fixed, Node, Path, Range, Repeat
 
-Condition = tuple[tuple[str, int], ...]  # choices and the index of the option, lists and how many blocks they must have
+Condition = tuple[tuple[str, int], ...]  # choice and index of its option, or list and its least number of blocks
 
 
 def every(nodes: Sequence[Node]) -> Iterator[Node]:
-    """All nodes, at any depth."""
+    """Yield all nodes, at any depth."""
     for node in nodes:
         yield node
         if isinstance(node, Choice):
@@ -22,14 +22,14 @@ def every(nodes: Sequence[Node]) -> Iterator[Node]:
 
 
 def searched(nodes: Sequence[Node]) -> Iterator[Range | Choice | Repeat]:
-    """The nodes that ask for a parameter, at any depth."""
+    """Yield the nodes that have a parameter, at any depth."""
     for node in every(nodes):
         if isinstance(node, Range | Choice) or (isinstance(node, Repeat) and node.searched):
             yield node
 
 
 def conditions(nodes: Sequence[Node], condition: Condition) -> Iterator[tuple[str, Condition]]:
-    """The name of each parameter, and what must be chosen for it to be asked for."""
+    """Yield the name of each parameter and the condition under which it is active."""
     for node in nodes:
         if isinstance(node, Range | Choice) or (isinstance(node, Repeat) and node.searched):
             yield node.name, condition
@@ -38,13 +38,13 @@ def conditions(nodes: Sequence[Node], condition: Condition) -> Iterator[tuple[st
                 yield from conditions(branch, (*condition, (node.name, index)))
         if isinstance(node, Repeat):
             for count, block in enumerate((node.shared, *node.blocks)):
-                least = max(count, 1)  # blocks that there must be
+                least = max(count, 1)  # blocks needed
                 inner = condition if least <= node.counts.low else (*condition, (node.name, least))
                 yield from conditions(block, inner)
 
 
 def certain(nodes: Sequence[Node]) -> set[str]:
-    """Names of the parameters that these nodes ask for whatever else is chosen."""
+    """Return the names of the parameters that are active at every point."""
     names: set[str] = set()
     for node in nodes:
         if isinstance(node, Range | Choice):
@@ -57,7 +57,7 @@ def certain(nodes: Sequence[Node]) -> set[str]:
 
 
 def paths_of(node: Node) -> Iterator[Path]:
-    """The outermost keys that a node may set."""
+    """Yield the outermost keys that a node may set."""
     if isinstance(node, Fixed | Range | Repeat):
         yield node.path
     if isinstance(node, Choice):
@@ -69,5 +69,5 @@ def paths_of(node: Node) -> Iterator[Path]:
 
 
 def distribution_of(node: Range | Choice | Repeat) -> BaseDistribution:
-    """Of a list, of the number of its blocks."""
+    """Return the distribution of a node's parameter; for a list, of the number of its blocks."""
     return node.counts if isinstance(node, Repeat) else node.distribution

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,11 @@ class Ledger:
         DamagedError
             It is not what was written.
         """
-        with _with_remedy(folder), line_log.opened(folder / NAME) as log:
+        with ExitStack() as stack:
+            try:
+                log = stack.enter_context(line_log.opened(folder / NAME))
+            except DamagedError as error:
+                raise _with_remedy(error, folder) from None
             yield cls(folder, log)
 
     def append(self, kind: str, **content: Any) -> Event:
@@ -76,8 +80,10 @@ def tail(folder: Path, offset: int) -> tuple[list[Event], int]:
     DamagedError
         An event is not what was written.
     """
-    with _with_remedy(folder):
+    try:
         return line_log.read(folder / NAME, offset)
+    except DamagedError as error:
+        raise _with_remedy(error, folder) from None
 
 
 def held(folder: Path) -> bool:
@@ -85,14 +91,8 @@ def held(folder: Path) -> bool:
     return line_log.held(folder / NAME)
 
 
-@contextmanager
-def _with_remedy(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except DamagedError as error:
-        if not str(error).startswith(str(folder / NAME)) or "; " in str(error):
-            raise
-        raise DamagedError(
-            f"{error}; restore it from a copy, or move {folder} away and give the same command: "
-            "a search then goes on from what Optuna's storage has of it"
-        ) from None
+def _with_remedy(error: DamagedError, folder: Path) -> DamagedError:
+    return DamagedError(
+        f"{error}; restore it from a copy, or move {folder} away and give the same command: "
+        "a search then goes on from what Optuna's storage has of it"
+    )

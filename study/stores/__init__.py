@@ -1,4 +1,4 @@
-"""Optuna's storage and MLflow, brought to where the ledger is by a process of its own: ``python -m study.stores``.
+"""Copies of the ledger in Optuna's storage and MLflow, kept up to date by a separate process, ``python -m study.stores``.
 
 May import state.
 """

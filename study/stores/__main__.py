@@ -1,12 +1,12 @@
-"""``python -m study.stores FOLDER`` follows the ledger in FOLDER until its standard input ends; without FOLDER it sends what
-earlier studies below ``./studies`` left unsent.
+"""``python -m study.stores FOLDER`` follows the ledger in FOLDER until its standard input ends; ``python -m study.stores`` sends
+the backlog of inactive studies below ``./studies``.
 """
 
 import os
 import sys
 from pathlib import Path
 
-from pipeline.tracking.run import CALM
+from pipeline.tracking.child import CALM
 
 if __name__ == "__main__":
     os.environ.update(CALM)  # before mlflow reads it
@@ -14,5 +14,5 @@ if __name__ == "__main__":
 
     if len(sys.argv) == 1:
         sys.exit(send_left_over(Path.cwd()))
-    # Taking mlflow and torch down in good order takes more than a second, for which a study that has ended would wait.
+    # An orderly shutdown of mlflow and torch takes more than a second, for which the study would wait.
     os._exit(serve(Path(sys.argv[1]), wait=True))

@@ -1,4 +1,4 @@
-"""Where a study is recorded: Optuna's storage, MLflow, and the addresses of its runs in MLflow's user interface."""
+"""The addresses of a study's stores: Optuna's storage, MLflow, and its runs in MLflow's user interface."""
 
 from __future__ import annotations
 
@@ -21,12 +21,9 @@ DEFAULT_UI = "http://127.0.0.1:5000"
 
 
 def locate_storage(section: Study, environ: Mapping[str, str], root: Path) -> str:
-    """The URL of Optuna's storage that the configuration, then STUDYLINE_STORAGE, then the default names; paths are absolute.
+    """Return the URL of Optuna's storage from the configuration, else STUDYLINE_STORAGE, else the default; paths are absolute.
 
-    Raises
-    ------
-    UsageError
-        A URL of a database that Optuna does not take.
+    Raises UsageError if Optuna does not support the database.
     """
     url = section.storage or environ.get("STUDYLINE_STORAGE") or f"sqlite:///{DATABASE}"
     scheme, _, rest = url.partition("://")
@@ -42,7 +39,7 @@ def locate_storage(section: Study, environ: Mapping[str, str], root: Path) -> st
 
 
 def storage_problem(url: str) -> str | None:
-    """Why Optuna's storage cannot be used now, and what to do, in one line; None where it answers. Takes 3 seconds at most."""
+    """Return why Optuna's storage cannot be used and the remedy, in one line; None if it answers. Takes at most 3 seconds."""
     reason = _postgresql(url) if url.startswith("postgresql+psycopg") else out_of_reach(url)
     return (
         reason and f"Optuna's storage at {without_password(url)} cannot be reached: {reason}; start it, or correct study.storage"
@@ -57,31 +54,31 @@ def _postgresql(url: str) -> str | None:
     try:
         psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=3).close()
     except psycopg.Error as error:
-        told = str(error).strip().split("\n\t")[0] or type(error).__name__  # without libpq's question whether it is running
-        return without_password(told.splitlines()[-1])
+        message = str(error).strip().split("\n\t")[0] or type(error).__name__  # without libpq's "Is the server running?"
+        return without_password(message.splitlines()[-1])
     return None
 
 
 def write_stores(folder: Path, store: Store, storage_url: str) -> None:
-    """Say where a study is recorded, readable by its owner alone: addresses may hold passwords."""
-    told = {"storage": storage_url, "store": {**asdict(store), "root": str(store.root)}}
-    artifacts.write_sealed(folder / STORES, told, private=True)
+    """Write the addresses of a study's stores, readable by their owner only, as they may hold passwords."""
+    stores = {"storage": storage_url, "store": {**asdict(store), "root": str(store.root)}}
+    artifacts.write_sealed(folder / STORES, stores, private=True)
 
 
 def read_stores(folder: Path) -> tuple[Store, str]:
-    """Where a study is recorded: MLflow, and the URL of Optuna's storage."""
-    told = artifacts.read_sealed(folder / STORES)
-    return Store(**{**told["store"], "root": Path(told["store"]["root"])}), told["storage"]
+    """Return the stores of a study: MLflow, and the URL of Optuna's storage."""
+    stores = artifacts.read_sealed(folder / STORES)
+    return Store(**{**stores["store"], "root": Path(stores["store"]["root"])}), stores["storage"]
 
 
 def pages(folder: Path) -> Callable[[Run], str | None]:
-    """The addresses of runs in MLflow's user interface, as far as they were recorded."""
+    """Return a function from a run to its address in MLflow's user interface, None if it was not recorded."""
     path = folder / "mlflow.json"
-    told = artifacts.read_sealed(path) if path.exists() else {"tracking_uri": "", "experiment_id": None, "runs": {}}
-    base = told["tracking_uri"] if told["tracking_uri"].startswith("http") else DEFAULT_UI
+    recorded = artifacts.read_sealed(path) if path.exists() else {"tracking_uri": "", "experiment_id": None, "runs": {}}
+    base = recorded["tracking_uri"] if recorded["tracking_uri"].startswith("http") else DEFAULT_UI
 
     def page(run: Run) -> str | None:
-        run_id = told["runs"].get(run.key)
-        return tracking.run_page(base, told["experiment_id"], run_id) if run_id else None
+        run_id = recorded["runs"].get(run.key)
+        return tracking.run_page(base, recorded["experiment_id"], run_id) if run_id else None
 
     return page

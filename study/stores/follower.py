@@ -1,4 +1,4 @@
-"""A store that follows a study's ledger, in a thread of the recorder's process: tried again while it is away."""
+"""Follow a study's ledger and update one store, in a thread of the recorder; retry while the store is unreachable."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from study.state import ledger
 from study.state.history import History, Run, fold
 from study.state.ledger import Event
 
-INTERVAL = 2.0  # seconds from one look at the ledger to the next, and from one try to the next
-PATIENCE = 30.0  # seconds that a study which has ended waits for a store that is away
-Chore = tuple[str, Callable[[], None]]  # what it is, in words, and how it is done
+INTERVAL = 2.0  # seconds between two reads of the ledger, or two tries
+PATIENCE = 30.0  # seconds that an ended study waits for an unreachable store
+Chore = tuple[str, Callable[[], None]]  # description and action
 log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
-    """What follows: Optuna's storage or MLflow. Everything may be asked of it twice."""
+    """A copy of the ledger: Optuna's storage or MLflow. Each call may be repeated."""
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the state file tells of it besides."""
+        """Further entries of the state file."""
 
     def begin(self, history: History) -> None:
-        """Called once, before anything else."""
+        """Prepare the store; called once, before anything else."""
 
     def follow(self, history: History, run: Run) -> None:
-        """Bring one run to where it is; runs come in the order in which they were asked for."""
+        """Update one run; runs come in the order of the ledger."""
 
     def chores(self, history: History, alive: bool) -> Iterable[Chore]:
-        """What is to be done for the study as a whole; alive : whether its coordinator lives."""
+        """Yield the updates of the study as a whole; ``alive``: its coordinator is running."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close connections."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a follower has come.
+    """The progress of a follower.
 
-    offset : in bytes of the ledger; all before it is in the store
-    left : runs that are not yet as the ledger has them
-    problem : why nothing is sent at present; None if all is well
-    final : whether trying again is of no use
-    warnings : what the store did not take and was left out, a line each
+    offset : in bytes; the ledger up to here is in the store
+    left : number of runs to update
+    problem : why nothing can be sent now, or None
+    final : whether a retry is useless
+    warnings : refused and omitted updates, a line each
     """
 
     offset: int = 0
@@ -61,12 +61,12 @@ class Progress:
 
 
 class Follower:
-    """Keeps one store up to date until the coordinator has ended and all is sent.
+    """Keeps one store up to date until the coordinator has ended and everything is sent.
 
-    connect : reaches the store, given the event of the study's creation
+    connect : opens the store, given the event of the study's creation
     ended : set when the coordinator has ended
-    tell : is told of all progress
-    judge : of an error, whether it is ``passing``, ``final``, or concerns one run only (``one``)
+    report : receives each change of progress, with the store's ``about``
+    judge : classifies an error as ``passing``, ``final``, or of one update only (``one``)
     """
 
     def __init__(
@@ -75,21 +75,21 @@ class Follower:
         connect: Callable[[Event], Store],
         judge: Callable[[Exception], str],
         ended: Signal,
-        tell: Callable[[Progress, dict[str, Any]], None],
+        report: Callable[[Progress, dict[str, Any]], None],
         patience: float = PATIENCE,
     ) -> None:
-        self._folder, self._connect, self._judge, self._ended, self._tell = folder, connect, judge, ended, tell
+        self._folder, self._connect, self._judge, self._ended, self._report = folder, connect, judge, ended, report
         self._patience = patience
-        self._events: list[Event] = []  # before the study was created: none
+        self._events: list[Event] = []  # the study's creation, once read
         self._history: History | None = None
         self._store: Store | None = None
         self._read = 0
-        self._sessions = 0  # that had begun when we did
+        self._sessions = 0  # started before this follower
         self._left: dict[str, None] = {}  # keys of runs, in the order of the ledger
         self.progress = Progress()
 
     def run(self) -> None:
-        """Follow. Returns when the coordinator has ended and all is sent, or the store has been away for too long then."""
+        """Follow until the coordinator has ended and everything is sent, or the store stays unreachable for too long."""
         last = time.monotonic()
         while True:
             ended, before = self._ended.is_set(), self.progress
@@ -114,7 +114,7 @@ class Follower:
 
     @property
     def _superseded(self) -> bool:
-        """Whether another session has begun, which has a recorder too."""
+        """Whether another session, with its own recorder, has started."""
         return self._history is not None and _sessions(self._history) > self._sessions
 
     def _attempt(self, alive: bool) -> None:
@@ -147,18 +147,18 @@ class Follower:
             self._store = self._connect(self._events[0])
             self._store.begin(history)
             self._left = dict.fromkeys(history.runs)
-        told = time.monotonic()
+        noted = time.monotonic()
         for key in [key for key in history.runs if key in self._left]:
             self._one(f"run {key}", partial(self._store.follow, history, history.runs[key]))
             del self._left[key]
-            if time.monotonic() - told > 1:
-                told = time.monotonic()
+            if time.monotonic() - noted > 1:
+                noted = time.monotonic()
                 self._note(left=len(self._left), problem=None)
         for what, do in self._store.chores(history, alive):
             self._one(what, do)
 
     def _one(self, what: str, send: Callable[[], None]) -> None:
-        """Send; what the store refuses for good is left out, and told."""
+        """Send one update; add a warning if the store refuses it for good."""
         try:
             send()
         except Exception as error:
@@ -171,7 +171,7 @@ class Follower:
 
     def _note(self, **changes: Any) -> None:
         self.progress = replace(self.progress, **changes)
-        self._tell(self.progress, self._store.about if self._store else {})
+        self._report(self.progress, self._store.about if self._store else {})
 
 
 def _sessions(history: History) -> int:
@@ -179,7 +179,7 @@ def _sessions(history: History) -> int:
 
 
 def line(error: Exception) -> str:
-    """An error in one line, without passwords."""
+    """Return the innermost cause of an error in one line, without passwords."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # Optuna says only that something went wrong
+        error = error.__cause__  # Optuna's own message has no reason
     return without_password((str(error).strip() or type(error).__name__).splitlines()[0][:300])

@@ -1,7 +1,7 @@
-"""What a study is in Optuna's storage and in MLflow, computed from its history alone: names, tags, parameters, points, states.
+"""Map a study's history to Optuna's storage and MLflow: names, tags, parameters, points, states.
 
-Every time is the ledger's, in milliseconds since 1970. A point of MLflow is the same point if its name, value, time and step
-are, so all of this can be written again and again.
+All times are the ledger's, in milliseconds since 1970. Points with the same name, value, time and step are one point for MLflow,
+so everything can be written repeatedly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from pipeline.config import SHAPES_TRAINING, to_tree
 from pipeline.epochs import MEASURES
 from pipeline.lineage import digest, without_password
-from pipeline.tracking import Dataset, epoch_metrics, flatten
+from pipeline.tracking import Dataset, epoch_metrics, flatten, number, tag_text
 from study.state.history import ENDED, History, Run
 from study.state.ledger import Event
 from study.state.objective import OBJECTIVES
@@ -23,14 +23,14 @@ from study.state.records import Epoch, content_of
 from study.state.spec import MAY_CHANGE
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
-WAITING = "SCHEDULED"  # MLflow's word for a run that is not running and has not ended
+WAITING = "SCHEDULED"  # MLflow's status of a run that is neither running nor ended
 OUTCOME = {"done": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
-CURVE = "validation/accuracy"  # the points of an epoch are written together, so this one speaks for all
-REPORTED = 10  # intermediate values of a trial in Optuna's storage, about: each costs a transaction
+CURVE = "validation/accuracy"  # stands for all metrics, as the points of an epoch are written together
+REPORTED = 10  # approximate number of a trial's intermediate values in Optuna's storage: each costs a transaction
 
 
 class Point(NamedTuple):
-    """One point of a curve; what belongs to a run as a whole is at step 0."""
+    """One point of a curve; metrics of a run as a whole are at step 0."""
 
     name: str
     value: float
@@ -39,27 +39,23 @@ class Point(NamedTuple):
 
 
 def identity(created: Event) -> str:
-    """16 hex digits that name a study, wherever its ledger lies; another one of the same name has another."""
+    """Return 16 hex digits that identify a study, independent of its folder; studies of equal name differ."""
     return digest([created["time"], created["spec"]["name"], created["spec"]["tree"], created["spec"]["fingerprint"]])
 
 
 def slug(name: str) -> str:
-    """A name that MLflow takes: ``model.conv[0].out`` as ``model.conv.0.out``."""
+    """Return a name that MLflow accepts: ``model.conv.0.out`` for ``model.conv[0].out``."""
     return re.sub(r"[^/\w.\- :]", "_", re.sub(r"\[(\d+)\]", r".\1", name))[:250]
-
-
-def text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # -- the study as a whole
 
 
 def study_tags(history: History) -> dict[str, str]:
-    """Of the parent run; the keys of section study that a session may change are here, as parameters cannot change."""
+    """Return the tags of the parent run; they hold the study settings that a session may change, as parameters cannot change."""
     spec, lineage = history.spec, history.lineage
     study = flatten({"study": to_tree(spec.params)["study"]})
-    told = {
+    tags = {
         "kind": "study",
         "study": spec.name,
         "space": spec.space,
@@ -71,18 +67,18 @@ def study_tags(history: History) -> dict[str, str]:
         "git_dirty": lineage.git_dirty,
         **{f"study.{key}": study[f"study.{key}"] for key in MAY_CHANGE if f"study.{key}" in study},
     }
-    return {name: text(value) for name, value in told.items() if value is not None} | _source(history, "study")
+    return {name: tag_text(value) for name, value in tags.items() if value is not None} | _source(history, "study")
 
 
 def study_params(history: History) -> dict[str, str]:
-    """The configuration that trials start from, and how the search goes."""
+    """Return the base configuration of the trials and the search settings."""
     tree = to_tree(history.spec.params)
     tree["study"] = {key: value for key, value in tree["study"].items() if key not in MAY_CHANGE}
     return flatten({section: tree[section] for section in (*SHAPES_TRAINING, "study")})
 
 
 def study_inputs(history: History) -> list[Dataset]:
-    """Train and validation; a search sees no other images."""
+    """Return the train and validation splits; a search sees no other images."""
     info, folder = history.lineage.dataset, history.lineage.data
     if not info.counts:
         return []
@@ -94,7 +90,7 @@ def study_inputs(history: History) -> list[Dataset]:
 
 
 def study_status(history: History, alive: bool = True) -> str:
-    """alive : whether a coordinator runs it; one that was killed has closed nothing"""
+    """Return MLflow's status of a study; ``alive``: its coordinator is running (a killed one has not closed the session)."""
     last = history.sessions[-1] if history.sessions else None
     if last is not None and last["kind"] == "closed":
         return OUTCOME[last["outcome"]]
@@ -102,13 +98,13 @@ def study_status(history: History, alive: bool = True) -> str:
 
 
 def study_end(history: History) -> int:
-    """When the study was last heard of."""
+    """Return the time of the study's last session event."""
     return int(history.sessions[-1]["time"]) if history.sessions else history.created
 
 
 def study_points(history: History) -> list[Point]:
-    """What the study came to, as its last session left it."""
-    told: dict[str, float] = {
+    """Return the results of the study after its last session."""
+    values: dict[str, float] = {
         "trials": len(history.members),
         "trials/complete": history.count("COMPLETE"),
         "trials/pruned": history.count("PRUNED"),
@@ -117,26 +113,26 @@ def study_points(history: History) -> list[Point]:
     }
     best = history.best()
     if best is not None and best.values:
-        told |= {f"best/{name}": value for name, value in zip(history.spec.study.objectives, best.values, strict=True)}
-        told["best/trial"] = best.trial
-    told |= {f"winner/{name}": value for name, value in _winning(history).items()}
+        values |= {f"best/{name}": value for name, value in zip(history.spec.study.objectives, best.values, strict=True)}
+        values["best/trial"] = best.trial
+    values |= {f"winner/{name}": value for name, value in _winning(history).items()}
     if history.test:
-        told |= {
+        values |= {
             f"test/{name}": value for name, value in content_of(history.test).items() if _is_number(value) and name != "trial"
         }
-    return [Point(name, number(value), study_end(history)) for name, value in told.items()]
+    return [Point(name, number(value), study_end(history)) for name, value in values.items()]
 
 
 def note(history: History) -> str:
-    """The text at the head of the study's page: what won, and by how much."""
+    """Return the description of the study's run: the winner or best trial, and the numbers of trials."""
     spec, best = history.spec, history.best()
     states = Counter(run.state for run in history.members)
     counts = f"{states.total()} {spec.kind.noun}s: " + ", ".join(f"{states[state]} {state.lower()}" for state in sorted(states))
     if history.winner and history.winner.summary:
         head = f"**{history.winner.summary}**"
     elif best is not None and best.values:
-        found = ", ".join(f"{name} {value:.4g}" for name, value in zip(spec.study.objectives, best.values, strict=True))
-        head = f"**Best so far: trial {best.trial}**, {found}; one training, not confirmed on other seeds."
+        values = ", ".join(f"{name} {value:.4g}" for name, value in zip(spec.study.objectives, best.values, strict=True))
+        head = f"**Best so far: trial {best.trial}**, {values}; one training, not confirmed on other seeds."
     elif spec.kind.plan:
         head = f"**{spec.title}**"
     else:
@@ -166,8 +162,8 @@ def run_name(run: Run) -> str:
 
 
 def run_tags(history: History, run: Run) -> dict[str, str]:
-    """What is known of a training when it is asked for."""
-    told = {
+    """Return the tags of a training that are known at its start."""
+    tags = {
         "kind": KINDS[run.phase],
         "study": history.spec.name,
         "trial": run.trial,
@@ -182,23 +178,23 @@ def run_tags(history: History, run: Run) -> dict[str, str]:
         "data_fingerprint": run.fingerprint or history.spec.fingerprint,
         "git_commit": history.lineage.git_commit,
     }
-    return {name: text(value) for name, value in told.items() if value is not None} | _source(history, run.phase)
+    return {name: tag_text(value) for name, value in tags.items() if value is not None} | _source(history, run.phase)
 
 
 def state_tags(run: Run) -> dict[str, str]:
-    """How a training stands; a cause and a reason only where there are such."""
-    told = {"state": run.state, "cause": run.cause, "reason": run.reason, "kept_epoch": run.kept_epoch}
-    return {name: text(value) for name, value in told.items() if value is not None}
+    """Return the tags of a training's state, with cause and reason if there are any."""
+    tags = {"state": run.state, "cause": run.cause, "reason": run.reason, "kept_epoch": run.kept_epoch}
+    return {name: tag_text(value) for name, value in tags.items() if value is not None}
 
 
 def run_params(run: Run) -> dict[str, str]:
-    """The searched parameters by name, and the configuration they led to; of a name that is both, the searched one."""
+    """Return the searched parameters and the resulting configuration by name; a searched value has precedence."""
     config = {slug(name): value for name, value in flatten(run.config.tree).items()}
     return config | {slug(name): value for name, value in flatten(run.params).items()}
 
 
 def curve(run: Run, after: int = 0) -> list[Point]:
-    """The points of all epochs after the first ``after``."""
+    """Return the points of all epochs after the first ``after``."""
     return [
         Point(name, number(value), epoch.time, epoch.epoch)
         for epoch in run.epochs[after:]
@@ -211,27 +207,29 @@ def _measured(epoch: Epoch) -> dict[str, float]:
 
 
 def results(run: Run) -> list[Point]:
-    """What a training that ended came to."""
-    told: dict[str, float | None] = {"seconds": run.seconds, "epochs": len(run.epochs), "latency_ms": run.latency}
-    told |= {f"best/validation_{name}": OBJECTIVES[name].value(run) for name in MEASURES}
-    return [Point(name, number(value), run.ended or 0) for name, value in told.items() if value is not None]
+    """Return the results of an ended training."""
+    values: dict[str, float | None] = {"seconds": run.seconds, "epochs": len(run.epochs), "latency_ms": run.latency}
+    values |= {f"best/validation_{name}": OBJECTIVES[name].value(run) for name in MEASURES}
+    return [Point(name, number(value), run.ended or 0) for name, value in values.items() if value is not None]
 
 
 def scores(run: Run) -> list[Point]:
-    """What a reproduction's training scores on the test images."""
-    told = content_of(run.test) if run.test else {}
-    return [Point(f"test/{name}", number(value), run.test.time) for name, value in told.items() if run.test and _is_number(value)]
+    """Return the test scores of a reproduction's training."""
+    values = content_of(run.test) if run.test else {}
+    return [
+        Point(f"test/{name}", number(value), run.test.time) for name, value in values.items() if run.test and _is_number(value)
+    ]
 
 
 def run_status(run: Run, open_session: bool) -> str:
-    """MLflow's word for a training's state; one that has not ended waits where nobody runs the study."""
+    """Return MLflow's status of a training; without an open session an unfinished one is waiting."""
     return STATUS.get(run.state, "RUNNING" if open_session else WAITING)
 
 
 def models(history: History) -> list[Run]:
-    """The trainings that get a whole MLflow model: exporting one takes as long as a short trial.
+    """Return the trainings that get an MLflow model: exporting one takes as long as a short trial.
 
-    The first seed of each finalist, all of the winner's, and the best trial when the session is over; or every one.
+    The first seed of each finalist, all seeds of the winner, and after the session the best trial; or all trainings.
     """
     done = [run for run in history.runs.values() if run.state == "COMPLETE"]
     if history.spec.params.tracking.models == "all":
@@ -247,9 +245,9 @@ def models(history: History) -> list[Run]:
 
 
 def reported(history: History, run: Run) -> dict[int, float]:
-    """The intermediate values that Optuna's storage shows, by epoch: about ten in all, and one wherever a segment ended.
+    """Return the intermediate values for Optuna's storage by epoch: about ten, and one at each end of a segment.
 
-    Each is the first objective as things stood then; none with several objectives, for which Optuna knows no such values.
+    Each is the first objective of the weights kept then; none with several objectives, which Optuna does not support.
     """
     if len(history.spec.study.objectives) > 1:
         return {}
@@ -262,13 +260,8 @@ def reported(history: History, run: Run) -> dict[int, float]:
     }
 
 
-def number(value: float) -> float:
-    """MLflow stores infinity as 1.8e308, and its charts then show nothing else."""
-    return float(value) if math.isfinite(value) else math.nan
-
-
 def _data(history: History) -> dict[str, Any]:
-    """Section data as the stages digest it: without the password of a mirror."""
+    """Return section data as the stages digest it: without the password of a mirror."""
     tree = to_tree(history.spec.params)["data"]
     return tree | {"mirror": tree["mirror"] and without_password(tree["mirror"])}
 

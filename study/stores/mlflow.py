@@ -1,4 +1,4 @@
-"""A study in MLflow, brought to where its ledger is: a parent run, and a child for every trial and finalist's training."""
+"""Copy a study's ledger to MLflow: a parent run, and a child run per training."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from study.state.ledger import Event
 from study.stores import mapping
 from study.stores.follower import Chore
 
-IDS = "mlflow.json"  # in the study's folder: which runs of MLflow are whose
-SENT = "studyline.artifacts"  # tag of the parent: the time of the last artifacts that it has
-EVERY = 2.0  # seconds from one writing of the ids to the next
+IDS = "mlflow.json"  # in the study's folder: the MLflow ids of its runs
+SENT = "studyline.artifacts"  # tag of the parent: time of its latest artifacts
+EVERY = 2.0  # seconds between two writes of the ids
 WEIGHTS = ("model.json", "weights.safetensors")
-FOLDER = "classifier"  # of a run's artifacts; not "model", which is where MLflow shows its own model
-EXAMPLES = 5  # images shown with a model
+FOLDER = "classifier"  # of a run's artifacts; "model" is MLflow's own
+EXAMPLES = 5  # images in a model's input example
 
 
 class ToMlflow:
-    """Writes what is new. What it did before it was made it finds in MLflow."""
+    """Writes the updates of a study to MLflow; finds there what earlier recorders wrote."""
 
     def __init__(self, store: Store, created: Event, folder: Path) -> None:
-        """Raises as :class:`pipeline.tracking.group.Group`."""
+        """Open the study's runs. Raises as :class:`pipeline.tracking.group.Group`."""
         self._store, self._folder = store, folder
         self._group = Group(store, mapping.identity(created))
-        self._epochs: dict[str, int] = {}  # of each child that we have described, how many epochs it has
+        self._epochs: dict[str, int] = {}  # number of recorded epochs of each described child
         self._tags: dict[str, str] = {}  # of the parent, as last written
         self._models: set[str] = set()
         self._scored: set[str] = set()
-        self._told = -EVERY
+        self._written = -EVERY
         self._artifacts = 0
         if parent := self._group.parent:
             self._artifacts = int(self._group.get(parent).data.tags.get(SENT, 0))
 
     @property
     def about(self) -> dict[str, Any]:
-        """Where the study is, for its state file."""
+        """The study's run and page, for the state file."""
         parent = self._group.parent
         run_id = parent.run_id if parent else None
         return {
@@ -61,14 +61,14 @@ class ToMlflow:
         return self._group.parent
 
     def begin(self, history: History) -> None:
-        """Make the parent run whole, before any child."""
+        """Complete the parent run, before any child."""
         tags = mapping.study_tags(history)
         parent = self._group.parent or self._group.begin(None, history.spec.name, history.created, tags)
         self._group.log(parent, params=mapping.study_params(history))
         self._group.inputs(parent, mapping.study_inputs(history))
 
     def follow(self, history: History, run: Run) -> None:
-        """Bring one child to where its run is."""
+        """Update the child of one run."""
         known = self._group.children.get(run.key)
         if known and known.status in ENDED:
             return
@@ -77,10 +77,10 @@ class ToMlflow:
             tags |= mapping.run_tags(history, run)
             known = self._group.begin(run.key, mapping.run_name(run), run.asked, tags)
             tags = {}
-        elif run.key not in self._epochs:  # another recorder's; an epoch that was trained again since has another time
-            there = len({step for step, _ in self._group.curve(known, mapping.CURVE)})
+        elif run.key not in self._epochs:  # another recorder's; an epoch trained again since then has another time
+            recorded = len({step for step, _ in self._group.curve(known, mapping.CURVE)})
             self._group.log(known, params=mapping.run_params(run))
-            self._epochs[run.key] = there
+            self._epochs[run.key] = recorded
         params = None if run.key in self._epochs else mapping.run_params(run)
         points = mapping.curve(run, self._epochs.get(run.key, 0)) + (mapping.results(run) if over else [])
         self._group.log(known, points, params, tags)
@@ -90,15 +90,15 @@ class ToMlflow:
         self.write_ids()
 
     def _end(self, run: Run, known: Known) -> None:
-        """Keep the weights, then say that the run has ended: whatever has ended in MLflow is whole."""
+        """Record the weights, then end the run, so that ended runs in MLflow are complete."""
         for name in WEIGHTS:
             path = self._folder / "runs" / run.key / name
-            if path.exists():  # not of one that never had any
+            if path.exists():  # a run may have no weights
                 self._group.log_files(known, path, FOLDER)
         self._group.set_status(known, mapping.STATUS[run.state], run.ended or 0)
 
     def chores(self, history: History, alive: bool) -> Iterator[Chore]:
-        """Bring the parent to where the study is, and add what is due when its runs have ended."""
+        """Yield the updates of the parent, and the models and scores of ended runs."""
         status = mapping.study_status(history, alive)
         yield "the study's tags", lambda: self._describe(history)
         yield "the state of runs under way", lambda: self._mark(history, status == "RUNNING")
@@ -130,7 +130,7 @@ class ToMlflow:
         self.write_ids(now=status in ENDED)
 
     def _log_model(self, history: History, run: Run) -> None:
-        """Once: what cannot be exported now never can."""
+        """Record the model of a run, with one try: an export that fails now always fails."""
         data, folder = Path(history.lineage.data), self._folder / "runs" / run.key
         try:
             if (data / "dataset.json").exists() and all((folder / name).exists() for name in WEIGHTS):
@@ -156,20 +156,20 @@ class ToMlflow:
                 self._artifacts = event["time"]
 
     def write_ids(self, now: bool = False) -> None:
-        """Say beside the ledger which run of MLflow is whose, now and then."""
-        if not now and time.monotonic() - self._told < EVERY:
+        """Write the MLflow ids of the runs beside the ledger, at most every 2 seconds unless ``now``."""
+        if not now and time.monotonic() - self._written < EVERY:
             return
-        parent, told = self._group.parent, {key: known.run_id for key, known in self._group.children.items()}
+        parent, runs = self._group.parent, {key: known.run_id for key, known in self._group.children.items()}
         ids = {
             "tracking_uri": without_password(self._store.uri),
             "experiment_id": self._group.experiment_id,
             "parent": parent.run_id if parent else None,
-            "runs": told,
+            "runs": runs,
         }
         path = self._folder / IDS
         if not path.exists() or artifacts.read_sealed(path) != ids:
             artifacts.write_sealed(path, ids)
-        self._told = time.monotonic()
+        self._written = time.monotonic()
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no connection is held open."""

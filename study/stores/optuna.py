@@ -1,6 +1,6 @@
-"""One study in Optuna's database, brought to where its ledger is: for Optuna's dashboard and for other machines.
+"""Copy a study's ledger to Optuna's database, for Optuna's dashboard and for other machines.
 
-Nothing is decided from it. Whatever was written is found again when a recorder starts, so that it may be killed anywhere.
+The search does not read it. A recorder finds at its start what was written before, so it may be killed anywhere.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from optuna.distributions import json_to_distribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from pipeline.tracking import number
 from study.state.history import ENDED, History, Run
 from study.state.ledger import Event
 from study.state.objective import OBJECTIVES
 from study.state.records import content_of
 from study.stores.follower import Chore, line
-from study.stores.mapping import identity, number, reported
+from study.stores.mapping import identity, reported
 from study.stores.optuna_database import ASKED, EPOCHS, KEPT, OVER, PAUSED, another, connect, foreign, may_pass, stranger
 
-RENEW = 20.0  # seconds from one renewal of the lease to the next
-LATE = 5_000  # milliseconds; a trial's end that is written later than this gets its true time
-LONGEST = 60_000  # bytes of a text that every database takes
+RENEW = 20.0  # seconds between two renewals of the lease
+LATE = 5_000  # milliseconds; an end written later than this gets its true time
+LONGEST = 60_000  # bytes of a text that every database accepts
 
 
 class LeaseError(RuntimeError):
@@ -38,22 +39,19 @@ class LeaseError(RuntimeError):
 
 
 class StorageRefusedError(RuntimeError):
-    """The storage answers, and will not take the study however often we try: one line with the remedy."""
+    """The storage refuses the study for good; the message names the remedy."""
 
 
 class ToOptuna:
-    """A study in Optuna's storage, brought to where the history is.
+    """Writes the updates of a study to Optuna's storage.
 
-    ledger : path of the ledger, told in the storage
+    ledger : path of the ledger, recorded in the storage
     """
 
     def __init__(self, url: str, created: Event, ledger: Path) -> None:
-        """Open the study, made if missing.
+        """Open the study, created if missing.
 
-        Raises
-        ------
-        StorageRefusedError
-            The storage holds another study of this name.
+        Raises StorageRefusedError if the storage holds another study of the same name.
         """
         self.storage = connect(url)
         self._url, self._name = url, created["spec"]["name"]
@@ -70,8 +68,8 @@ class ToOptuna:
             study = self.storage.create_new_study(directions, name)
         except optuna.exceptions.DuplicatedStudyError:
             study = self.storage.get_study_id_from_name(name)
-        told = self.storage.get_study_user_attrs(study)
-        if "created" in told and identity(json.loads(told["created"])) != identity(created):
+        attrs = self.storage.get_study_user_attrs(study)
+        if "created" in attrs and identity(json.loads(attrs["created"])) != identity(created):
             raise StorageRefusedError(another(name, self._url))
         about = {
             "created": json.dumps(created),
@@ -81,18 +79,15 @@ class ToOptuna:
             "ledger": str(ledger),
         }
         for key, value in about.items():
-            if told.get(key) != value:
+            if attrs.get(key) != value:
                 self.storage.set_study_user_attr(study, key, value)
-        self._kept = {key: told.get(key) for key in KEPT}
+        self._kept = {key: attrs.get(key) for key in KEPT}
         return study
 
     def follow(self, history: History, run: Run) -> None:
-        """Bring one trial of the search to where its run is; Optuna knows of no other runs. New ones come in order of number.
+        """Update one trial of the search; other runs are not recorded. New trials come in order of number.
 
-        Raises
-        ------
-        StorageRefusedError
-            The storage has trials that this ledger does not know.
+        Raises StorageRefusedError if the storage has trials that are not in this ledger.
         """
         if run.phase != "search":
             return
@@ -107,20 +102,20 @@ class ToOptuna:
             self._update(history, run, known)
 
     def _begin(self, history: History, run: Run) -> None:
-        """Make the trial. Of one that Optuna does not take a failed one keeps the place, as the next must get its own number."""
+        """Create the trial. If Optuna refuses it, create a failed trial in its place, so that trial numbers agree."""
         try:
             self._create(run, self._whole(history, run))
         except Exception as error:
             if isinstance(error, StorageRefusedError) or may_pass(error):
                 raise
             over = {"time": run.ended or run.asked, "kept_epoch": None, "latency": None}
-            why = {"cause": "refused", "reason": f"Optuna did not take it: {line(error)}"}
+            refusal = {"cause": "refused", "reason": f"Optuna did not take it: {line(error)}"}
             attrs = {ASKED: _asked(run), OVER: over}
-            self._create(run, create_trial(state=TrialState.FAIL, user_attrs=_about(run) | why, system_attrs=attrs))
+            self._create(run, create_trial(state=TrialState.FAIL, user_attrs=_about(run) | refusal, system_attrs=attrs))
             raise
 
     def _whole(self, history: History, run: Run) -> FrozenTrial:
-        """All that is known of the trial."""
+        """Return the trial with all its data."""
         return create_trial(
             state=STATE[run.state],
             values=_values(run),
@@ -131,18 +126,18 @@ class ToOptuna:
             intermediate_values=reported(history, run),
         )
 
-    def _create(self, run: Run, told: FrozenTrial) -> None:
-        """In one transaction."""
-        told.datetime_start = _date(run.asked)
-        told.datetime_complete = _date(run.ended) if run.ended else None
-        trial = self.storage.create_new_trial(self._study, told)
+    def _create(self, run: Run, whole: FrozenTrial) -> None:
+        """Create a trial in one transaction."""
+        whole.datetime_start = _date(run.asked)
+        whole.datetime_complete = _date(run.ended) if run.ended else None
+        trial = self.storage.create_new_trial(self._study, whole)
         if self.storage.get_trial_id_from_study_id_trial_number(self._study, run.trial) != trial:
             raise StorageRefusedError(foreign(run.trial, self._name, self._url))
-        told.number, told._trial_id = run.trial, trial
-        self._known[run.trial] = told
+        whole.number, whole._trial_id = run.trial, trial
+        self._known[run.trial] = whole
 
     def _update(self, history: History, run: Run, known: FrozenTrial) -> None:
-        """What is new; the state last, as a trial that has ended cannot be changed."""
+        """Write what is new; the state last, as an ended trial cannot be changed."""
         trial = known._trial_id
         for step, value in reported(history, run).items():
             if step not in known.intermediate_values:
@@ -160,23 +155,23 @@ class ToOptuna:
         known.state = STATE[run.state]
         if run.ended and time.time() * 1000 - run.ended > LATE:
             with self.storage.engine.begin() as connection:
-                told = {"time": _date(run.ended), "trial": trial}
-                connection.execute(sqlalchemy.text("UPDATE trials SET datetime_complete = :time WHERE trial_id = :trial"), told)
+                row = {"time": _date(run.ended), "trial": trial}
+                connection.execute(sqlalchemy.text("UPDATE trials SET datetime_complete = :time WHERE trial_id = :trial"), row)
 
     @property
     def about(self) -> dict[str, Any]:
         return {}
 
     def begin(self, history: History) -> None:
-        """The study is made when the storage is opened."""
+        """Do nothing: opening the storage creates the study."""
 
     def chores(self, history: History, alive: bool) -> Iterator[Chore]:
-        """Keep what belongs to no trial; renew the lease, or give it back."""
+        """Yield the updates of the study: its settings and winner, and the lease."""
         yield "the winner", lambda: self._keep(history)
         yield "the lease", lambda: self._hold(history, alive)
 
     def _keep(self, history: History) -> None:
-        """Whoever goes on with the study elsewhere shall have the same settings, and shall not read test again."""
+        """Record settings, winner and test, so that another machine can continue without reading test again."""
         opened = next((event for event in reversed(history.sessions) if event["kind"] == "opened"), None)
         whole = opened and opened | {"changes": history.changes, "seeds": history.seeds}
         found = {"winner": history.winner, "tested": history.tested}
@@ -188,18 +183,15 @@ class ToOptuna:
                 self._kept[name] = text
 
     def _hold(self, history: History, alive: bool) -> None:
-        """Say that this machine runs the study, now and then; or that none does, once it has ended here.
+        """Renew the lease of this machine on the study; release it once the study has ended here.
 
-        Raises
-        ------
-        LeaseError
-            Another machine runs it; this may pass.
+        Raises LeaseError if another machine runs the study; a retry may succeed.
         """
         if alive and time.monotonic() - self._renewed < RENEW:
             return
         lease = self.storage.get_study_user_attrs(self._study).get("coordinator")
-        if alive and (who := stranger(lease)):
-            raise LeaseError(f"the study runs on {who} too; stop one of them, as both add to the same storage")
+        if alive and (other := stranger(lease)):
+            raise LeaseError(f"the study also runs on {other}; stop one of them, as both write to the same storage")
         session = next((event for event in reversed(history.sessions) if event["kind"] == "opened"), {})
         here = {"host": socket.gethostname(), "pid": session.get("pid"), "time": time.time()} if alive else None
         if here or (lease and lease["host"] == socket.gethostname()):
@@ -221,13 +213,10 @@ STATE = {
 
 
 def _asked(run: Run) -> dict[str, Any]:
-    """What the ledger said when the trial was asked for, less what Optuna keeps by itself."""
+    """Return the ledger's event of a trial's start, without the fields that Optuna stores itself."""
     names = ("group", "replicate", "seed", "parameters", "multiply_adds", "origin", "asked")
-    return (
-        {"config": run.config.tree}
-        | {name: getattr(run, name) for name in names}
-        | ({"problem": run.problem} if run.problem else {})
-    )
+    asked = {"config": run.config.tree} | {name: getattr(run, name) for name in names}
+    return asked | ({"problem": run.problem} if run.problem else {})
 
 
 def _about(run: Run) -> dict[str, Any]:
@@ -235,20 +224,20 @@ def _about(run: Run) -> dict[str, Any]:
 
 
 def _ending(run: Run) -> dict[str, Any]:
-    told = {name: getattr(run, name) for name in ("cause", "reason", "kept_epoch", "latency")}
-    return {name: value for name, value in told.items() if value is not None and run.state in ENDED}
+    attrs = {name: getattr(run, name) for name in ("cause", "reason", "kept_epoch", "latency")}
+    return {name: value for name, value in attrs.items() if value is not None and run.state in ENDED}
 
 
 def _kept(run: Run) -> dict[str, Any]:
-    """What another machine needs to go on: the epochs, where the trial pauses or has ended."""
+    """Return what another machine needs to continue: the epochs, if the trial is paused or has ended."""
     if run.state == "RUNNING":
         return {}
     rows = [asdict(epoch) for epoch in run.epochs]
     epochs = {name: [row[name] for row in rows] for name, value in (rows[0].items() if rows else ()) if value is not None}
-    told: dict[str, Any] = {} if len(json.dumps(epochs)) > LONGEST else {EPOCHS: epochs}
+    attrs: dict[str, Any] = {} if len(json.dumps(epochs)) > LONGEST else {EPOCHS: epochs}
     if run.state == "PAUSED":
-        return told | {PAUSED: {"epoch": len(run.epochs), "why": run.waits}}
-    return told | {OVER: {"time": run.ended, "kept_epoch": run.kept_epoch, "latency": run.latency}}
+        return attrs | {PAUSED: {"epoch": len(run.epochs), "why": run.waits}}
+    return attrs | {OVER: {"time": run.ended, "kept_epoch": run.kept_epoch, "latency": run.latency}}
 
 
 def _values(run: Run) -> list[float] | None:

@@ -1,6 +1,6 @@
-"""Optuna's database: how it is opened, and what another machine finds in it of a study.
+"""Open Optuna's database, and read from it a study that another machine ran.
 
-Optuna's storages are touched here and in :mod:`study.stores.optuna` alone, never in the coordinator, which works in memory.
+Only this module and :mod:`study.stores.optuna` use Optuna's storages; the coordinator works in memory.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sqlite3
 import time
 from bisect import bisect_left
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,26 +28,27 @@ from study.state.history import fold
 from study.state.ledger import Event
 from study.stores.mapping import identity
 
-HOLD = 60.0  # seconds for which a lease counts
+HOLD = 60.0  # seconds for which a lease is valid
 ASKED, EPOCHS, PAUSED, OVER = "studyline:asked", "studyline:epochs", "studyline:paused", "studyline:ended"
-KEPT = ("opened", "winner", "tested")  # the latest events of these kinds, which the storage keeps as user attributes of the study
+KEPT = ("opened", "winner", "tested")  # kinds whose latest event is a user attribute of the study in the storage
 STAYS = sqlalchemy.exc.DataError, sqlalchemy.exc.IntegrityError, sqlalchemy.exc.NotSupportedError, sqlalchemy.exc.ProgrammingError
-GONE = "Record does not exist."  # what Optuna says of a study or trial that somebody deleted
+GONE = "Record does not exist."  # Optuna's message for a deleted study or trial
 T = TypeVar("T")
 
 
 def write_ahead(connection: Any, _: object = None) -> None:
-    """Have SQLite write ahead and sync now and then: readers do not wait, and a commit costs no seek of the disk.
+    """Switch SQLite to write-ahead logging with occasional syncs: readers do not wait, and commits are cheap.
 
-    The last commits before a power failure may be lost, the database not; the ledger has them, and they are written again.
+    A power failure may lose the last commits, not the database; they are written again from the ledger.
     """
     if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA journal_mode=WAL")
+        with suppress(sqlite3.OperationalError):  # of a connection that only reads, which refuses
+            connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def connect(url: str) -> RDBStorage:
-    """Optuna's storage at a URL of :func:`study.stores.addresses.locate_storage`, made if missing."""
+    """Open Optuna's storage at a URL of :func:`study.stores.addresses.locate_storage`; create it if missing."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with alone_with(url, lambda fresh: _open(fresh).engine.dispose()):
         return _open(url)
@@ -54,12 +56,12 @@ def connect(url: str) -> RDBStorage:
 
 def _open(url: str, create: bool = True) -> RDBStorage:
     timeout = {"timeout": 20} if url.startswith("sqlite") else {"connect_timeout": 5}
-    template = url.replace("{", "{{").replace("}", "}}")  # which is what Optuna takes an address for
+    template = url.replace("{", "{{").replace("}", "}}")  # Optuna takes a URL for a template
     return RDBStorage(template, engine_kwargs={"connect_args": timeout, "pool_pre_ping": True}, skip_table_creation=not create)
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Whether the same may succeed later: the storage is away, locked, full or out of order, or is to be begun again."""
+    """Return whether a retry may succeed: the storage is unreachable, locked, full or failing, or the study was deleted."""
     while error is not None:
         if isinstance(error, sqlalchemy.exc.DBAPIError):
             return error.connection_invalidated or not isinstance(error, STAYS)
@@ -72,14 +74,14 @@ def may_pass(error: BaseException | None) -> bool:
 
 
 def stranger(lease: Any) -> str | None:
-    """Who holds a fresh lease on another machine."""
+    """Return the machine and process of a valid lease of another machine, else None."""
     if not lease or lease["host"] == socket.gethostname() or time.time() - lease["time"] > HOLD:
         return None
     return f"{lease['host']} (process {lease['pid']})"
 
 
 def _with_study(url: str, name: str, read: Callable[[RDBStorage, int], T]) -> T | None:
-    """What ``read`` makes of a study; None where the storage has none of this name. Nothing is written."""
+    """Return ``read(storage, study)``, or None if the storage has no study of this name. Writes nothing."""
     address = read_only(url, "studies")
     if address is None:
         return None
@@ -97,39 +99,39 @@ def _with_study(url: str, name: str, read: Callable[[RDBStorage, int], T]) -> T 
 
 
 def trials(url: str, name: str) -> list[FrozenTrial] | None:
-    """All trials of a study in the storage, by number; None where it has no study of this name."""
+    """Return all trials of a study in the storage, by number; None if it has no study of this name."""
     return _with_study(url, name, lambda storage, study: storage.get_all_trials(study, deepcopy=False))
 
 
 def holder(url: str, name: str) -> str | None:
-    """Which other machine runs the study now, by its lease of the last minute; the clocks of both must agree about the time."""
+    """Return which other machine holds the study's lease, or None; the clocks of both machines must agree to a minute."""
     return _with_study(url, name, lambda storage, study: stranger(storage.get_study_user_attrs(study).get("coordinator")))
 
 
 def adopt(url: str, name: str) -> list[Event] | None:
-    """The events with which a ledger begins that goes on with a study in the storage; None where it holds none of ours.
+    """Return the first events of a ledger that continues a study in the storage; None if there is no such study of ours.
 
-    Trials that ended are whole, without their weights. Trials that wait at a rung keep their epochs and train again up to there,
-    to the same numbers, when they are promoted; those that were running begin anew. The winner is known, and what it scored on
-    test: the confirmation is done again, as its weights are not there, but test is not read again for the same winner.
+    Ended trials are complete except for their weights. Paused trials keep their epochs; when promoted they train again up to
+    there, with the same numbers. Running trials start over. The winner and its test score are known: the confirmation is
+    repeated, as its weights are missing, but test is not read again for the same winner.
     """
     return _with_study(url, name, _events)
 
 
 def restore(folder: Path, events: list[Event]) -> None:
-    """Write the ledger of a study, given by :func:`adopt`, whole or not at all.
+    """Write the events of :func:`adopt` as the ledger of a study, atomically.
 
     Raises
     ------
     FileExistsError
-        There is a ledger by now; it is left as it is.
+        There is a ledger already; it is left unchanged.
     BlockingIOError
         Another process holds it.
     """
     fresh = folder / f".{ledger.NAME}.{os.getpid()}"
-    with ledger.Ledger.open(folder):  # who else restores it meets us here
+    with ledger.Ledger.open(folder):  # excludes another restoring process
         if ledger.read(folder):
-            raise FileExistsError(f"{folder / ledger.NAME} exists by now; the same command goes on with it")
+            raise FileExistsError(f"{folder / ledger.NAME} exists already; the same command continues it")
         try:
             with fresh.open("wb") as file:
                 file.writelines(json.dumps(event, allow_nan=False).encode() + b"\n" for event in events)
@@ -141,29 +143,29 @@ def restore(folder: Path, events: list[Event]) -> None:
 
 
 def identity_problem(url: str, folder: Path) -> str | None:
-    """Why the storage will not take the study in ``folder``, and what to do, in one line; None where it will.
+    """Return why the storage cannot record the study in ``folder`` and the remedy, in one line; None if it can.
 
-    A few queries, whatever the study's size. Of a study without a ledger there is nothing to say: :func:`adopt` makes one.
+    Takes a few queries for any size of study. Returns None without a ledger; :func:`adopt` makes one.
     """
     events = ledger.read(folder)
     history = fold(events)
     if history is None:
         return None
-    name, asked = history.spec.name, {run.trial: run.asked for run in history.trials}
+    name, starts = history.spec.name, {run.trial: run.asked for run in history.trials}
 
     def look(storage: RDBStorage, study: int) -> str | None:
         created = storage.get_study_user_attrs(study).get("created")
         if created is not None and identity(json.loads(created)) != identity(events[0]):
             return another(name, url)
-        if _trial(storage, study, len(asked)) is not None:
+        if _trial(storage, study, len(starts)) is not None:
             return (
                 f"Optuna's storage at {without_password(url)} has more trials of {name} than {folder / ledger.NAME};"
-                f" move {folder} away, and the study goes on from the storage; or start another study (--new)"
+                f" move {folder} away to continue from the storage, or start another study (--new)"
             )
-        # Once a ledger and a storage have parted they stay so: the last trial that both have tells.
-        both = bisect_left(range(len(asked)), True, key=lambda number: _trial(storage, study, number) is None)
+        # A ledger and a storage that diverged stay so: compare the last trial that both have.
+        both = bisect_left(range(len(starts)), True, key=lambda number: _trial(storage, study, number) is None)
         last = _trial(storage, study, both - 1)
-        if last is not None and last.system_attrs.get(ASKED, {}).get("asked") != asked[both - 1]:
+        if last is not None and last.system_attrs.get(ASKED, {}).get("asked") != starts[both - 1]:
             return foreign(both - 1, name, url)
         return None
 
@@ -176,18 +178,18 @@ def another(name: str, url: str) -> str:
 
 def foreign(trial: int, name: str, url: str) -> str:
     return (
-        f"trial {trial} of {name} in Optuna's storage is not the one of this ledger: the study was run from another folder too,"
-        f" or something else adds trials to it; {_remedy(name, url)}"
+        f"trial {trial} of {name} in Optuna's storage is not the one of this ledger: the study also ran from another folder,"
+        f" or another program adds trials to it; {_remedy(name, url)}"
     )
 
 
 def _remedy(name: str, url: str) -> str:
     command = f"optuna delete-study --study-name {name} --storage {without_password(url)}"
-    return f"start a study of another name (--new or --name), or delete that one from the storage: {command}"
+    return f"start a study of another name (--new or --name), or delete the one in the storage: {command}"
 
 
 def _trial(storage: RDBStorage, study: int, number: int) -> FrozenTrial | None:
-    """None where the storage has no trial of this number."""
+    """Return the trial of this number; None if the storage has none."""
     try:
         return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study, number))
     except KeyError:
@@ -195,20 +197,20 @@ def _trial(storage: RDBStorage, study: int, number: int) -> FrozenTrial | None:
 
 
 def _events(storage: RDBStorage, study: int) -> list[Event] | None:
-    told = storage.get_study_user_attrs(study)
-    if "created" not in told:
+    attrs = storage.get_study_user_attrs(study)
+    if "created" not in attrs:
         return None
-    events: list[Event] = [json.loads(told["created"]), *(json.loads(told[name]) for name in KEPT if name in told)]
+    events: list[Event] = [json.loads(attrs["created"]), *(json.loads(attrs[name]) for name in KEPT if name in attrs)]
     for trial in storage.get_all_trials(study, deepcopy=False):
         events += _events_of(trial)
     return sorted(events, key=lambda event: event["time"])
 
 
 def _events_of(trial: FrozenTrial) -> list[Event]:
-    run, told = str(trial.number), dict(trial.system_attrs[ASKED])
-    asked = told.pop("asked")
+    run, start = str(trial.number), dict(trial.system_attrs[ASKED])
+    asked = start.pop("asked")
     distributions = {name: optuna.distributions.distribution_to_json(item) for name, item in trial.distributions.items()}
-    whole = {"phase": "search", "trial": trial.number, "params": trial.params, "distributions": distributions, **told}
+    whole = {"phase": "search", "trial": trial.number, "params": trial.params, "distributions": distributions, **start}
     events: list[Event] = [{"kind": "asked", "time": asked, "run": run, **whole}]
     columns = dict(trial.system_attrs.get(EPOCHS, {}))
     times = columns.pop("time", [])
@@ -218,8 +220,7 @@ def _events_of(trial: FrozenTrial) -> list[Event]:
     over, last = trial.system_attrs.get(OVER), times[-1] if times else asked
     if over:
         ending = {name: trial.user_attrs.get(name) for name in ("cause", "reason")}
-        told = {"state": trial.state.name, "values": trial.values, **ending, **over}
-        events.append({"kind": "ended", "run": run, **told})
+        events.append({"kind": "ended", "run": run, "state": trial.state.name, "values": trial.values, **ending, **over})
     elif paused := trial.system_attrs.get(PAUSED):
         events.append({"kind": "paused", "time": last, "run": run, **paused})
     return events

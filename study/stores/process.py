@@ -1,4 +1,4 @@
-"""The recorder's process: two followers of one ledger, each in a thread, that fail and come back without the other."""
+"""The recorder's process: two followers of one ledger in threads, which fail and recover independently."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event as Signal
@@ -34,15 +33,15 @@ log = logging.getLogger(__name__)
 
 
 def serve(folder: Path, wait: bool, patience: float = PATIENCE) -> int:
-    """Follow the ledger in ``folder`` until our standard input ends, and then until all is sent; how that went.
+    """Follow the ledger in ``folder`` until standard input ends and everything is sent; return the exit status.
 
-    wait : for another recorder of this study to end; and for our input to end. Without it what there is now is sent
-    patience : seconds for which a store may be away, once our input has ended
+    wait : for another recorder of this study and for the end of standard input; else send the present events only
+    patience : seconds to wait for an unreachable store after standard input has ended
     """
     if wait:
-        os.nice(10)  # training goes first where cores are few
+        os.nice(10)  # training has priority if cores are few
         _log_to_stderr()
-    with _alone(folder, wait) as alone:
+    with artifacts.sole(folder / "recorder", wait) as alone:
         if not alone:
             return AWAY
         ended = Signal()
@@ -52,7 +51,7 @@ def serve(folder: Path, wait: bool, patience: float = PATIENCE) -> int:
             thread.start()
         while wait and not select.select([sys.stdin], [], [], 1.0)[0]:
             if not all(thread.is_alive() or follower.progress.final for thread, follower in zip(threads, followers, strict=True)):
-                return CRASHED  # a mistake of ours; the coordinator starts another
+                return CRASHED  # a bug of ours; the coordinator starts another recorder
         ended.set()
         for thread in threads:
             thread.join()
@@ -60,7 +59,7 @@ def serve(folder: Path, wait: bool, patience: float = PATIENCE) -> int:
 
 
 def send_left_over(root: Path) -> int:
-    """Send the backlog of studies that nobody runs; return 1 if any remains."""
+    """Send the backlog of inactive studies; return 1 if any remains."""
     folders = sorted(path.parent for path in (root / ledger.STUDIES).glob(f"*/{STORES}"))
     left = [folder for folder in folders if not ledger.held(folder) and (folder / ledger.NAME).exists()]
     problems = 0
@@ -78,7 +77,7 @@ def _followers(folder: Path, ended: Signal, patience: float) -> list[Follower]:
     if not sqlalchemy.event.contains(sqlalchemy.Engine, "connect", write_ahead):
         sqlalchemy.event.listen(sqlalchemy.Engine, "connect", write_ahead)
     store, url = read_stores(folder)
-    tell = _State(folder).teller
+    reporter = _State(folder).reporter
 
     def optuna(created: Event) -> ToOptuna:
         return ToOptuna(url, created, folder / ledger.NAME)
@@ -87,75 +86,63 @@ def _followers(folder: Path, ended: Signal, patience: float) -> list[Follower]:
         return ToMlflow(store, created, folder)
 
     return [
-        Follower(folder, optuna, _of_optuna, ended, tell("optuna"), patience),
-        Follower(folder, mlflow, _of_mlflow, ended, tell("mlflow"), patience),
+        Follower(folder, optuna, _judge_optuna, ended, reporter("optuna"), patience),
+        Follower(folder, mlflow, _judge_mlflow, ended, reporter("mlflow"), patience),
     ]
 
 
 class _Formatter(logging.Formatter):
-    """Writes nothing that holds a password, tracebacks least of all."""
+    """Removes passwords from all messages, including tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
         return without_password(super().format(record))
 
 
 def _log_to_stderr() -> None:
-    """Our standard error is recorder.log; mlflow, which is imported by now, has told the root logger to keep warnings back."""
+    """Log to standard error, which is recorder.log, from level WARNING on; mlflow has raised the root logger's level."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(asctime)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     sys.excepthook = lambda kind, error, trace: log.critical("", exc_info=(kind, error, trace))
-    threading.excepthook = lambda told: log.critical("", exc_info=told.exc_value)
+    threading.excepthook = lambda args: log.critical("", exc_info=args.exc_value)
 
 
-def _of_optuna(error: Exception) -> str:
+def _judge_optuna(error: Exception) -> str:
     if isinstance(error, StorageRefusedError):
         return "final"
     return "passing" if isinstance(error, LeaseError) or may_pass(error) else "one"
 
 
-def _of_mlflow(error: Exception) -> str:
+def _judge_mlflow(error: Exception) -> str:
     if isinstance(error, RefusedError):
         return "final"
     return "passing" if is_passing(error) else "one"
 
 
 class _State:
-    """The state file of a study, which both followers write."""
+    """The state file of a study, written by both followers."""
 
     def __init__(self, folder: Path) -> None:
         self._path, self._lock = folder / STATE, Lock()
-        self._told: dict[str, dict[str, Any]] = read_state(folder)
+        self._states: dict[str, dict[str, Any]] = read_state(folder)
 
-    def teller(self, name: str) -> Callable[[Progress, dict[str, Any]], None]:
-        known = self._told.get(name, {})
-        self._told[name] = known | asdict(Progress(offset=known.get("offset", 0))) | {"pid": os.getpid()}
+    def reporter(self, name: str) -> Callable[[Progress, dict[str, Any]], None]:
+        known = self._states.get(name, {})
+        self._states[name] = known | asdict(Progress(offset=known.get("offset", 0))) | {"pid": os.getpid()}
         self._write()
 
-        def tell(progress: Progress, about: dict[str, Any]) -> None:
+        def report(progress: Progress, about: dict[str, Any]) -> None:
             with self._lock:
-                told = self._told[name] | asdict(progress) | about
-                told["warnings"] = list(progress.warnings)
-                if told != self._told[name]:
-                    self._told[name] = told
+                state = self._states[name] | asdict(progress) | about
+                state["warnings"] = list(progress.warnings)
+                if state != self._states[name]:
+                    self._states[name] = state
                     self._write()
 
-        return tell
+        return report
 
     def _write(self) -> None:
         try:
-            artifacts.write_sealed(self._path, self._told)
-        except OSError as error:  # a full disk, most likely; the stores are what matters
+            artifacts.write_sealed(self._path, self._states)
+        except OSError as error:  # probably a full disk; the stores matter more
             log.warning("%s: %s", self._path, error)
-
-
-@contextmanager
-def _alone(folder: Path, wait: bool) -> Iterator[bool]:
-    """Be the only recorder of a study; yields False, at once, where another is and we do not wait."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(artifacts.locked(folder / "recorder", wait=wait))
-            alone = True
-        except BlockingIOError:
-            alone = False
-        yield alone

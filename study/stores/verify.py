@@ -1,4 +1,4 @@
-"""Whether Optuna's storage and MLflow say what a study's ledger says."""
+"""Compare Optuna's storage and MLflow with a study's ledger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.lineage import without_password
-from pipeline.tracking import Store
+from pipeline.tracking import Store, number
 from pipeline.tracking.client import cut
 from pipeline.tracking.group import Observed
 from study.state import ledger
@@ -22,9 +22,9 @@ LONGEST = 6000  # characters of a parameter in MLflow
 
 
 def verify(folder: Path, store: Store, storage_url: str) -> list[str]:
-    """Every disagreement between the ledger in ``folder``, Optuna's storage and MLflow, a line each; [] if they agree.
+    """Return every disagreement between the ledger in ``folder``, Optuna's storage and MLflow, a line each; [] if they agree.
 
-    Of a study that is running, what the recorder has not written yet is told as well.
+    For a running study they include what the recorder has not written yet.
     """
     events = ledger.read(folder)
     history = fold(events)
@@ -36,13 +36,13 @@ def verify(folder: Path, store: Store, storage_url: str) -> list[str]:
 
 
 def _optuna(history: History, url: str) -> Iterator[str]:
-    found = trials(url, history.spec.name)
-    if found is None:
+    stored = trials(url, history.spec.name)
+    if stored is None:
         yield f"there is no study {history.spec.name}"
         return
     expected = {run.trial: run for run in history.trials}
-    yield from _missing_and_extra(map(str, expected), [str(trial.number) for trial in found], "trial")
-    for trial in found:
+    yield from _missing_and_extra(map(str, expected), [str(trial.number) for trial in stored], "trial")
+    for trial in stored:
         run = expected.get(trial.number)
         if run is None:
             continue
@@ -70,41 +70,41 @@ def _mlflow(history: History, store: Store, name: str, alive: bool, folder: Path
     yield from _differences("the study", {"status": (status, group.parent.status)})
     members = group.members()
     yield from _missing_and_extra(history.runs, [key for key, _ in members], "run")
-    for key, found in members:
+    for key, stored in members:
         run = history.runs.get(key)
         if run is not None:
             curve = group.curve(group.children[key], mapping.CURVE)
-            yield from _differences(f"run {key}", _pairs(run, found, curve, status == "RUNNING"))
+            yield from _differences(f"run {key}", _pairs(run, stored, curve, status == "RUNNING"))
     for run in mapping.models(history):
-        kept = (folder / "runs" / run.key / "model.json").exists()  # a study that came from another machine has none
+        kept = (folder / "runs" / run.key / "model.json").exists()  # a study from another machine has none
         if kept and run.key in group.children and not group.has_model(group.children[run.key]):
             yield f"run {run.key} has no model"
 
 
-def _pairs(run: Run, found: Any, curve: Sequence[tuple[int, float]], running: bool) -> dict[str, tuple[Any, Any]]:
-    """What the ledger says of a run, and what MLflow says."""
+def _pairs(run: Run, stored: Any, curve: Sequence[tuple[int, float]], running: bool) -> dict[str, tuple[Any, Any]]:
+    """Return pairs of the ledger's and MLflow's values of a run, by name."""
     params = {name: cut(value, LONGEST) for name, value in mapping.run_params(run).items()}
     results = {point.name: point.value for point in (*mapping.results(run), *mapping.scores(run))} if run.ended else {}
     tags = mapping.state_tags(run)
     return {
-        "status": (mapping.run_status(run, running), found.info.status),
-        "parameters": (params, {name: value for name, value in found.data.params.items() if name in params}),
-        "tags": (tags, {name: found.data.tags.get(name) for name in tags}),
+        "status": (mapping.run_status(run, running), stored.info.status),
+        "parameters": (params, {name: value for name, value in stored.data.params.items() if name in params}),
+        "tags": (tags, {name: stored.data.tags.get(name) for name in tags}),
         "epochs": (
-            [(epoch.epoch, mapping.number(epoch.validation_accuracy)) for epoch in run.epochs],
+            [(epoch.epoch, number(epoch.validation_accuracy)) for epoch in run.epochs],
             [(step, value) for step, value in curve],
         ),
-        "results": (results, {name: found.data.metrics.get(name) for name in results}),
-        "begin": (run.asked, found.info.start_time),
-        "end": (run.ended, found.info.end_time if run.ended else None),
+        "results": (results, {name: stored.data.metrics.get(name) for name in results}),
+        "begin": (run.asked, stored.info.start_time),
+        "end": (run.ended, stored.info.end_time if run.ended else None),
     }
 
 
-def _missing_and_extra(expected: Iterable[str], found: Sequence[str], what: str) -> Iterator[str]:
-    wanted, counted = list(expected), Counter(found)
+def _missing_and_extra(expected: Iterable[str], stored: Sequence[str], what: str) -> Iterator[str]:
+    wanted, counted = list(expected), Counter(stored)
     yield from (f"{what} {key} is missing" for key in wanted if key not in counted)
     yield from (f"{what} {key} is not in the ledger" for key in counted if key not in wanted)
-    yield from (f"{what} {key} is there {times} times" for key, times in counted.items() if times > 1)
+    yield from (f"{what} {key} occurs {times} times" for key, times in counted.items() if times > 1)
 
 
 def _differences(what: str, pairs: dict[str, tuple[Any, Any]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Trainings in processes of this machine: one worker a slot, warm from one task to the next."""
+"""Train in processes of this machine: one worker per slot, kept warm between tasks."""
 
 from __future__ import annotations
 
@@ -14,31 +14,29 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING
 
 from study.workers import process
-from study.workers.protocol import Message, SegmentDone, SegmentFailed, Slot, Task, WorkerDied
+from study.workers.protocol import Message, SegmentDone, SegmentFailed, Slot, Task, WorkerDied, drain
 
-if TYPE_CHECKING:  # else a coordinator waits for torch before its workers begin to import it
+if TYPE_CHECKING:  # at run time the coordinator would import torch before its workers could start to
     from study.workers.segment import Work
 
-LAST_WORDS = 2000  # bytes of a worker's output that may hold the error it ended with
+TAIL = 2000  # bytes of a worker's output that may hold its last error
 
 
 class Local:
-    """See :class:`study.workers.protocol.Executor`.
+    """An :class:`study.workers.protocol.Executor` of local processes.
 
-    A worker is a program of its own (nothing is forked, and nothing of the coordinator's main module is imported): it starts
-    in the time that torch needs to be imported, while the constructor has long returned. It ends at once when the coordinator
-    does, however that ends. One that dies at work is replaced at once; one that dies idle, when there is work for it.
+    A worker is a program of its own, not a fork; it imports torch after the constructor has returned. It ends at once when
+    the coordinator ends, even by a kill. A worker that dies at work is replaced at once, one that dies idle with the next task.
     """
 
     def __init__(self, slots: Sequence[Slot], work: Work | None = None, threads: int = 1) -> None:
-        """
-        Parameters
-        ----------
-        work : what is done with a task, by default :func:`study.workers.segment.run`; a function of a module that can be imported
+        """Start a worker per slot.
+
+        work : the function that runs a task, of an importable module; None: :func:`study.workers.segment.run`
         threads : CPU threads of each worker
         """
         self._work, self._threads = pickle.dumps(work), threads
@@ -67,12 +65,7 @@ class Local:
             self._workers[slot] = self._start(slot)
 
     def messages(self, timeout: float) -> list[tuple[Slot, Message]]:
-        found = []
-        with suppress(Empty):
-            found.append(self._taken(*self._inbox.get(timeout=max(timeout, 0))))
-            while True:
-                found.append(self._taken(*self._inbox.get_nowait()))
-        return found
+        return [self._accept(*item) for item in drain(self._inbox, timeout)]
 
     def close(self) -> None:
         for target in self._alive:
@@ -87,12 +80,12 @@ class Local:
         self._alive.add(started)
         return started
 
-    def _taken(self, source: _Worker, message: Message) -> tuple[Slot, Message]:
-        """A message as the coordinator gets it."""
+    def _accept(self, source: _Worker, message: Message) -> tuple[Slot, Message]:
+        """Update the books of a slot for a message; return both for the coordinator."""
         if isinstance(message, WorkerDied):
             message = replace(message, run=source.run)
             self._alive.discard(source)
-            if self._workers.get(source.slot) is source:  # else it was killed, and has a successor
+            if self._workers.get(source.slot) is source:  # a killed worker already has a successor
                 self._workers[source.slot] = self._start(source.slot) if source.run else None
         if isinstance(message, WorkerDied | SegmentDone | SegmentFailed):
             source.run = None
@@ -100,9 +93,9 @@ class Local:
 
 
 class _Worker:
-    """One process, and two threads that talk with it, so that a process that does not listen keeps nobody waiting.
+    """One process and two threads that communicate with it, so that a process that does not listen blocks nobody.
 
-    run : whose segment it works on, as far as the coordinator knows
+    run : of the segment it works on; None: idle
     """
 
     def __init__(self, slot: Slot, work: bytes, threads: int, inbox: SimpleQueue[tuple[_Worker, Message]]) -> None:
@@ -112,7 +105,7 @@ class _Worker:
         self._inbox = inbox
         self._outbox: SimpleQueue[bytes | None] = SimpleQueue()
         self._connection, theirs = Pipe()
-        self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
         environment = {"CUDA_VISIBLE_DEVICES": slot.gpu, "OMP_NUM_THREADS": str(threads)}  # read when torch is imported
         with theirs, _without_interrupts():
             self._process = subprocess.Popen(
@@ -120,8 +113,8 @@ class _Worker:
                 env=os.environ | environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=self._words,
-                stderr=self._words,
+                stdout=self._output,
+                stderr=self._output,
             )
         self.send(pickle.dumps([str(Path(path).absolute()) for path in sys.path]))
         self.send(work)
@@ -141,7 +134,7 @@ class _Worker:
             thread.join()
 
     def _send(self) -> None:
-        with suppress(OSError):  # it died: what _receive will tell
+        with suppress(OSError):  # the process died; _receive reports it
             while (content := self._outbox.get()) is not None:
                 self._connection.send_bytes(content)
 
@@ -154,21 +147,21 @@ class _Worker:
         self._inbox.put((self, WorkerDied(None, self._reason or self._end())))
         self._threads[0].join()
         self._connection.close()
-        self._words.close()
+        self._output.close()
 
     def _end(self) -> str:
-        """How the process ended: ``ended by signal 9``, ``ended with status 1: ModuleNotFoundError: …``."""
+        """Return how the process ended: ``ended by signal 9`` or ``ended with status 1: ModuleNotFoundError: …``."""
         status = self._process.returncode
         if status < 0:
             return f"ended by signal {-status}"
-        self._words.seek(0)
-        lines = self._words.read()[-LAST_WORDS:].decode(errors="replace").strip().splitlines()
+        self._output.seek(0)
+        lines = self._output.read()[-TAIL:].decode(errors="replace").strip().splitlines()
         return ": ".join([f"ended with status {status}", *lines[-1:]])
 
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """What is started here inherits that Ctrl-C is blocked, and so is spared one before it can ignore it; we get ours after."""
+    """Block Ctrl-C for processes started in the block, until they can ignore it; ours arrives after the block."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

@@ -1,7 +1,7 @@
-"""The process of one slot of the local executor: ``process.py FD``, started by that executor alone.
+"""The process of one slot of the local executor: ``process.py FD``, started by that executor.
 
-It talks over one socket, inherited as file descriptor FD. A thread listens there, also in the middle of an epoch: to be asked
-to stop, and for the end of the coordinator, with which the process ends at once.
+It communicates over one socket, inherited as file descriptor FD. A thread listens there, also during an epoch, for the request to
+stop and for the end of the coordinator, with which the process ends at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
-STOP = b"stop"  # no pickle
+STOP = b"stop"  # not a pickle
 
 
 def main() -> None:
@@ -23,8 +23,8 @@ def main() -> None:
     contents: SimpleQueue[bytes] = SimpleQueue()
     stop = threading.Event()
     threading.Thread(target=_listen, args=(connection, contents, stop), daemon=True).start()
-    sys.path[:] = pickle.loads(contents.get())  # the coordinator's: what it can import, this process can
-    from study.workers.segment import Cache, attempt, run  # torch, a second: not before the thread listens
+    sys.path[:] = pickle.loads(contents.get())  # the coordinator's, so that both can import the same
+    from study.workers.segment import Cache, attempt, run  # imports torch, a second: after the thread listens
 
     work = pickle.loads(contents.get()) or run
     cache = Cache()
@@ -38,7 +38,7 @@ def _listen(connection: Connection, contents: SimpleQueue[bytes], stop: threadin
             content = connection.recv_bytes()
             if content == STOP:
                 stop.set()
-            else:  # a task: the one before has ended, and what that was asked is of no concern now
+            else:  # a task; a request to stop concerned the task before
                 stop.clear()
                 contents.put(content)
     except (EOFError, OSError):

@@ -1,15 +1,19 @@
-"""Where trainings run: processes of this machine, or a Ray cluster, behind one protocol.
+"""The protocol of executors: processes of this machine or a Ray cluster.
 
-Workers hold no state. A worker gets a :class:`Task` (configuration, checkpoint, until which epoch) and answers with a stream
-of messages: an :class:`EpochDone` for each epoch, now and then a :class:`Checkpoint`, and at last one :class:`SegmentDone` or
-:class:`SegmentFailed`. If it dies the executor says :class:`WorkerDied`, starts another, and the task is given again.
+Workers hold no state. A worker gets a :class:`Task` (configuration, checkpoint, last epoch) and answers with messages: an
+:class:`EpochDone` per epoch, occasionally a :class:`Checkpoint`, and finally a :class:`SegmentDone` or :class:`SegmentFailed`. If
+it dies, the executor reports :class:`WorkerDied` and starts another worker, and the coordinator submits the task again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -17,14 +21,14 @@ class Task:
     """One segment of one training.
 
     run : key of the run
-    model, train : the sections, as plain trees
-    data : folder with SearchData, the same path or a copy of it on every machine
-    fingerprint : of the data that it must hold
-    checkpoint : content of the file that Training.save writes; None to begin
-    until : stop after this epoch, unless the training ends before
-    save_every : seconds from one Checkpoint message to the next
-    latency : whether to measure the time for one image when the training ends
-    first : whether to give the weights after epoch 1, too, when the training ends
+    model, train : the sections, as plain data
+    data : folder of SearchData, the same path (or a copy there) on every machine
+    fingerprint : of the data in that folder
+    checkpoint : bytes of Training.dump; None for a new training
+    until : stop after this epoch, unless the training ends earlier
+    save_every : seconds between two Checkpoint messages
+    latency : measure the time for one image when the training ends
+    first : also return the weights after epoch 1 when the training ends
     costs : ``evaluate.costs``
     """
 
@@ -56,15 +60,15 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class SegmentDone:
-    """The end of a segment that went as it should.
+    """The end of a successful segment.
 
-    epoch : epochs done
+    epoch : completed epochs
     ended : whether the training is over (all epochs, early stopping, divergence)
-    diverged : why, if it did
-    kept_epoch : whose weights ``weights`` are; 0: the initial ones
-    checkpoint : to go on from; None where it ended
-    weights : safetensors; card : the content of model.json, with which ``pipeline.models.classifier.load`` takes them
-    latency : milliseconds for one image, median; first : weights after epoch 1; None unless asked for and ended
+    diverged : the reason, if it diverged
+    kept_epoch : the epoch of ``weights``; 0: initial weights
+    checkpoint : to resume from; None if the training ended
+    weights : safetensors; card : content of model.json, for ``pipeline.models.classifier.load``
+    latency : median milliseconds for one image; first : weights after epoch 1; None unless requested and ended
     """
 
     run: str
@@ -81,7 +85,7 @@ class SegmentDone:
 
 @dataclass(frozen=True)
 class SegmentFailed:
-    """cause : memory, data (the images are not what they were), or exception; trace : the whole traceback, for the log"""
+    """A failed segment. cause : memory, data (changed images) or exception; trace : the traceback, for the log"""
 
     run: str
     cause: str
@@ -91,7 +95,7 @@ class SegmentFailed:
 
 @dataclass(frozen=True)
 class WorkerDied:
-    """run : whose segment is lost; None if it was idle. reason : e.g. ended by signal 9"""
+    """The death of a worker. run : of the lost segment; None if the worker was idle. reason : e.g. ended by signal 9"""
 
     run: str | None
     reason: str
@@ -102,12 +106,12 @@ Message = EpochDone | Checkpoint | SegmentDone | SegmentFailed | WorkerDied
 
 @dataclass(frozen=True)
 class Slot:
-    """One place where one training runs at a time.
+    """A place for one training at a time.
 
     name : shown to people: ``cpu 0``, ``cuda 1 (b)``, ``ray 3``
     device : cpu or cuda
     device_name : the processor's name
-    gpu : as CUDA_VISIBLE_DEVICES names it; empty on a CPU, and where the executor chooses it
+    gpu : its name in CUDA_VISIBLE_DEVICES; empty on a CPU, or if the executor chooses it
     """
 
     name: str
@@ -116,24 +120,34 @@ class Slot:
     gpu: str = ""
 
 
+def drain(queue: SimpleQueue[Item], timeout: float) -> list[Item]:
+    """Return all items of a queue; wait up to ``timeout`` seconds for the first."""
+    items = []
+    with suppress(Empty):
+        items.append(queue.get(timeout=max(timeout, 0)))
+        while True:
+            items.append(queue.get_nowait())
+    return items
+
+
 class Executor(Protocol):
-    """All executors pass the same tests, ``tests/contract/test_executors.py``. Messages of one slot come in order."""
+    """Runs segments on slots. All executors pass ``tests/contract/test_executors.py``; messages of one slot arrive in order."""
 
     @property
     def slots(self) -> Sequence[Slot]:
-        """The slots that take work; with Ray their number changes as actors are replaced."""
+        """The usable slots; with Ray their number changes as actors are replaced."""
 
     def submit(self, slot: Slot, task: Task) -> None:
         """Start a segment on an idle slot."""
 
     def stop(self, slot: Slot) -> None:
-        """End the running segment at the next epoch's end; it answers SegmentDone as if ``until`` had been that epoch."""
+        """End the running segment after the current epoch; it answers SegmentDone as if ``until`` had been that epoch."""
 
     def kill(self, slot: Slot, reason: str) -> None:
-        """End the worker process now, and start another in its place; it answers WorkerDied with this reason."""
+        """Kill the worker process and start another; it answers WorkerDied with this reason."""
 
     def messages(self, timeout: float) -> list[tuple[Slot, Message]]:
-        """What has come from the workers; waits up to ``timeout`` seconds for the first."""
+        """Return the messages received from workers; wait up to ``timeout`` seconds for the first."""
 
     def close(self) -> None:
         """End all workers; no process is left behind."""

@@ -1,6 +1,6 @@
-"""Trainings in actors of a Ray cluster, an existing one or one of this machine: one actor a slot.
+"""Train in actors of a Ray cluster, an existing one or one on this machine: one actor per slot.
 
-With GPUs only tried as far as Ray's bookkeeping goes.
+With GPUs only Ray's bookkeeping was tested.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Literal
 
 from pipeline import artifacts
 from pipeline.config import ConfigError
 from pipeline.data.dataset import SearchData
-from study.workers.protocol import Message, SegmentDone, SegmentFailed, Slot, Task, WorkerDied
+from study.workers.protocol import Message, SegmentDone, SegmentFailed, Slot, Task, WorkerDied, drain
 from study.workers.segment import Cache, Work, attempt, run
 from study.workers.slots import PER_GPU, usable_cores
 
@@ -31,9 +30,9 @@ Shared = tuple[str, Any]  # fingerprint of the data, and a reference to SearchDa
 
 
 class Ray:
-    """See :class:`study.workers.protocol.Executor`.
+    """An :class:`study.workers.protocol.Executor` of Ray actors.
 
-    A slot whose actor died is no longer among :attr:`slots` until another has been placed, where the cluster has room.
+    A slot whose actor died leaves :attr:`slots` until the cluster has placed another.
     """
 
     def __init__(
@@ -45,19 +44,15 @@ class Ray:
         threads: int = 1,
         device: str = "auto",
     ) -> None:
-        """
+        """Connect to the cluster and start an actor per slot. Raises ConfigError if Ray is not installed, or no cluster answers.
+
         Parameters
         ----------
-        address : of the cluster; None: of the variable RAY_ADDRESS, without it one of this machine's own, gone with close
-        workers : actors; auto: ``per_gpu`` for every GPU of the cluster, without one one for each ``threads`` cores
+        address : of the cluster; None: that of the variable RAY_ADDRESS, else a cluster on this machine that ends with close
+        workers : actors; auto: ``per_gpu`` for each GPU of the cluster, or without a GPU one per ``threads`` cores
         per_gpu : actors that share a GPU; auto: :data:`study.workers.slots.PER_GPU`
-        work : what is done with a task; a function of a module that can be imported
+        work : the function that runs a task, of an importable module
         threads, device : of section train
-
-        Raises
-        ------
-        ConfigError
-            Ray is not installed, or no cluster answers.
         """
         self._ray, self._ours = _connect(address or os.environ.get("RAY_ADDRESS"), workers, threads)
         self._work = pickle.dumps(work)
@@ -94,25 +89,21 @@ class Ray:
         actor = self._actors[slot]
         actor.reason = reason
         self._ray.kill(actor.handle)
-        if actor.run is None:  # nobody follows it
+        if actor.run is None:  # no thread follows it
             self._inbox.put((actor, WorkerDied(None, reason)))
         self._replace(slot)
 
     def messages(self, timeout: float) -> list[tuple[Slot, Message]]:
-        found = []
-        with suppress(Empty):
-            found.append(self._taken(*self._inbox.get(timeout=max(timeout, 0))))
-            while True:
-                found.append(self._taken(*self._inbox.get_nowait()))
+        items = [self._accept(*item) for item in drain(self._inbox, timeout)]
         self._place()
-        return found
+        return items
 
     def close(self) -> None:
         for actor in self._actors.values():
             actor.reason = "closed"
             self._ray.kill(actor.handle)
         self._actors.clear()
-        for follower in self._followers:  # a thread that waits for Ray while it shuts down would crash the process
+        for follower in self._followers:  # a thread waiting for Ray during its shutdown would crash the process
             follower.join()
         if self._ours:
             self._ray.shutdown()
@@ -126,35 +117,35 @@ class Ray:
         self._unplaced.add(slot)
 
     def _place(self) -> None:
-        """Offer the slots whose new actors have been placed."""
+        """Return the slots whose new actors have been placed to :attr:`slots`."""
         waiting = {self._actors[slot].placed: slot for slot in self._unplaced}
         if not waiting:
             return
         for reference in self._ray.wait(list(waiting), num_returns=len(waiting), timeout=0)[0]:
             slot = waiting[reference]
-            self._unplaced.discard(slot)  # one that did not even start says why when it is given work
+            self._unplaced.discard(slot)  # an actor that did not start reports why with its first task
 
     def _shared(self, folder: str) -> Shared | None:
-        """The data by fingerprint and reference, where machines may lack its folder; put into the object store once."""
+        """Return fingerprint and object-store reference of the data; None on a single machine, which has the folder."""
         if folder not in self._arrays and sum(node["Alive"] for node in self._ray.nodes()) > 1:
             data = SearchData.read(Path(folder))
             self._arrays[folder] = data.info.fingerprint, self._ray.put(data)
         return self._arrays.get(folder)
 
     def _follow(self, actor: _Actor, task: Task, data: Shared | None) -> None:
-        """Pass on what an actor says of one segment, in a thread of its own."""
+        """Forward an actor's messages for one segment, in a thread."""
         try:
             for reference in actor.handle.run.options(num_returns="streaming").remote(actor.number, task, data):
                 self._inbox.put((actor, self._ray.get(reference)))
-        except Exception as error:  # Ray's own errors, and what it raises where a node took an object with it
+        except Exception as error:  # Ray raises many types, e.g. if an object was lost with its node
             self._inbox.put((actor, WorkerDied(None, actor.reason or _end(error))))
 
-    def _taken(self, actor: _Actor, message: Message) -> tuple[Slot, Message]:
-        """A message as the coordinator gets it."""
+    def _accept(self, actor: _Actor, message: Message) -> tuple[Slot, Message]:
+        """Update the books of a slot for a message; return both for the coordinator."""
         if isinstance(message, WorkerDied):
             message = replace(message, run=actor.run)
-            if self._actors.get(actor.slot) is actor:  # else it was killed, and has a successor
-                self._ray.kill(actor.handle)  # it may only have been out of reach, and must not train on
+            if self._actors.get(actor.slot) is actor:  # a killed actor already has a successor
+                self._ray.kill(actor.handle)  # it may only be unreachable, and must not go on training
                 self._replace(actor.slot)
         if isinstance(message, WorkerDied | SegmentDone | SegmentFailed):
             actor.run = None
@@ -162,7 +153,7 @@ class Ray:
 
 
 class _Actor:
-    """What is known of an actor: its slot, the run whose segment it works on, how many it was given, why it was killed."""
+    """The state of an actor: its slot, the run of its segment, the number of its segments, why it was killed."""
 
     def __init__(self, slot: Slot, handle: Any) -> None:
         self.slot, self.handle = slot, handle
@@ -173,20 +164,20 @@ class _Actor:
 
 
 class _Trainer:
-    """The actor. Two methods may run at once: a segment, and the request to stop it."""
+    """The actor. Two methods may run concurrently: a segment, and the request to stop it."""
 
     def __init__(self, path: list[str], work: bytes) -> None:
-        sys.path += [folder for folder in path if folder not in sys.path]  # what it can import, we can
+        sys.path += [folder for folder in path if folder not in sys.path]  # so that both can import the same
         self.work, self.cache, self.stopped = pickle.loads(work), Cache(), 0
 
     def placed(self) -> None:
-        """Answers when there is an actor to answer."""
+        """Return when the actor runs."""
 
     def stop(self, number: int) -> None:
         self.stopped = number
 
     def run(self, number: int, task: Task, shared: Shared | None) -> Iterator[Message]:
-        """The messages of one segment. ``shared`` holds a reference to the data, which is followed only if it is needed."""
+        """Yield the messages of one segment; fetch the ``shared`` data only if this machine lacks the folder."""
         messages: SimpleQueue[Message | None] = SimpleQueue()
 
         def work(task: Task, emit: Callable[[Message], None], asked_to_stop: Callable[[], bool], cache: Cache) -> None:
@@ -195,7 +186,7 @@ class _Trainer:
         def segment() -> None:
             try:
                 attempt(work, task, messages.put, lambda: self.stopped >= number, self.cache)
-            except BaseException:  # it asks to end the process, which in a thread it cannot
+            except BaseException:  # sys.exit in a thread would not end the process
                 os._exit(1)
             messages.put(None)
 
@@ -205,7 +196,7 @@ class _Trainer:
 
 
 def _local_folder(folder: str, shared: Shared | None) -> str:
-    """``folder``, or where there is none on this machine the copy of the ``shared`` data, made once."""
+    """Return ``folder``, or if this machine lacks it, the folder of a copy of the ``shared`` data, made once."""
     if shared is None or Path(folder).exists():
         return folder
     import ray
@@ -221,17 +212,17 @@ def _local_folder(folder: str, shared: Shared | None) -> str:
 
 
 def copy_of(fingerprint: str) -> Path:
-    """Where a machine without the folder keeps the data; it stays there, for the next study."""
+    """Return the folder of a machine's copy of the data, which stays for the next study."""
     return Path(tempfile.gettempdir(), f"studyline-{os.getuid()}-{fingerprint}")
 
 
 def _connect(address: str | None, workers: int | str, threads: int) -> tuple[Any, bool]:
-    """The ray package, connected, and whether the connection is ours to end."""
+    """Connect to Ray; return the package and whether we must end the connection."""
     if address is not None:
         _check(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None or address.partition(":")[0] in (LOOPBACK, "localhost"):
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray's way to say: stay on the loopback interface
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # makes Ray stay on the loopback interface
     try:
         import ray
     except ImportError:
@@ -252,14 +243,12 @@ def _connect(address: str | None, workers: int | str, threads: int) -> tuple[Any
 
 
 def _check(address: str) -> None:
-    """Find out in seconds that nobody is there; Ray itself tries for minutes."""
+    """Raise ConfigError within seconds if no cluster answers; Ray itself tries for minutes."""
     host, _, port = address.rpartition(":")
     if address == "auto":
         return
     if not port.isdigit() or "//" in host:
-        raise ConfigError(
-            f"study.engine: the address of a Ray cluster must be that of its head, host:port, or auto, got {address}"
-        )
+        raise ConfigError(f"study.engine: the address of a Ray cluster must be host:port of its head, or auto, got {address}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except OSError as error:
@@ -267,7 +256,7 @@ def _check(address: str) -> None:
 
 
 def _end(error: Exception) -> str:
-    """How an actor ended, as far as Ray tells it."""
+    """Return how an actor ended, as far as Ray reports it."""
     text = str(error)
     if "running low on memory" in text:
         return "ended by Ray, as its node was running out of memory"
@@ -277,10 +266,10 @@ def _end(error: Exception) -> str:
         return "its process, or its whole node, can no longer be reached"
     if "creation task" in text:
         return f"could not start: {text.strip().splitlines()[-1].strip()}"
-    return "ended without a word" if type(error).__name__ == "ActorDiedError" else _one_line(error)
+    return "ended without an error message" if type(error).__name__ == "ActorDiedError" else _one_line(error)
 
 
 def _one_line(error: Exception) -> str:
-    """What a Ray error says, without the fields and traces below its first sentence."""
+    """Return the first two lines of a Ray error, without its fields and traces."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]
     return " ".join(lines[:2])[:300] or type(error).__name__

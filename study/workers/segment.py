@@ -1,4 +1,4 @@
-"""What a worker runs: one segment of one training. Configuration and checkpoint in, epochs and weights out."""
+"""Run one segment of one training in a worker: configuration and checkpoint in, epochs and weights out."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from pipeline.training.device import OutOfMemoryError, choose_device, memory_err
 from pipeline.training.loop import Training
 from study.workers.protocol import Checkpoint, EpochDone, Message, SegmentDone, SegmentFailed, Task
 
-CAUSES = {"memory": (OutOfMemoryError, MemoryError), "data": (DamagedError, DataError)}  # of a segment that failed
+CAUSES = {"memory": (OutOfMemoryError, MemoryError), "data": (DamagedError, DataError)}  # of a failed segment
 WARM_UP, REPEATS = 5, 50  # of the measurement of latency
 
 
 @dataclass
 class Cache:
-    """What a worker keeps from one task to the next, to save time; the numbers are the same without it.
+    """The data and training that a worker keeps between tasks, to save time; the numbers are the same without it.
 
     folder, data : the data last read, memory-mapped
-    task, training : the training last paused, and the task that would go on with it
+    task, training : the training last paused, and the task that would resume it
     """
 
     folder: str = ""
@@ -39,26 +39,26 @@ class Cache:
     training: Training | None = None
 
     def read(self, folder: str, fingerprint: str) -> SearchData:
-        """Return the data in a folder, compared with their digests when they are first read.
+        """Return the data in a folder; check their digests on the first read.
 
         Raises
         ------
         DamagedError
-            They are not what was written.
+            The data have changed since they were written.
         DataError
-            They are not those with this fingerprint.
+            The data have another fingerprint.
         """
         if self.data is None or self.folder != folder:
             self.folder, self.data = folder, SearchData.read(Path(folder))
         if self.data.info.fingerprint != fingerprint:
             raise DataError(
-                f"{folder} holds other images than this study began with: their fingerprint must be {fingerprint},"
+                f"{folder} must hold the images that this study began with: their fingerprint must be {fingerprint},"
                 f" got {self.data.info.fingerprint}; restore that folder from a copy"
             )
         return self.data
 
     def take(self, task: Task) -> Training | None:
-        """The paused training, where ``task`` goes on exactly from its state; it is given once."""
+        """Return the paused training if ``task`` resumes exactly its state, else None; the cache forgets it."""
         kept, training = self.task, self.training
         self.task = self.training = None
         return training if kept == replace(task, until=0, save_every=0.0, latency=False, first=False) else None
@@ -73,10 +73,10 @@ Work = Callable[[Task, Emit, Callable[[], bool], Cache], None]
 
 
 def run(task: Task, emit: Emit, asked_to_stop: Callable[[], bool], cache: Cache) -> None:
-    """Train until ``task.until``, the end of the training, or the first epoch's end at which ``asked_to_stop``.
+    """Train until ``task.until``, the end of the training, or the first epoch after which ``asked_to_stop()`` is true.
 
-    Emits an EpochDone for each epoch, a Checkpoint whenever ``task.save_every`` seconds have passed since the last, and at the
-    end a SegmentDone. Raises whatever goes wrong; see :func:`attempt`.
+    Emits an EpochDone per epoch, a Checkpoint every ``task.save_every`` seconds, and a SegmentDone at the end. Raises any error;
+    see :func:`attempt`.
     """
     training = cache.take(task) or _begin(task, cache)
     saved, stopped = time.monotonic(), False
@@ -96,9 +96,9 @@ def run(task: Task, emit: Emit, asked_to_stop: Callable[[], bool], cache: Cache)
 
 
 def attempt(work: Work, task: Task, emit: Emit, asked_to_stop: Callable[[], bool], cache: Cache) -> None:
-    """Do ``work``; what it raises becomes a SegmentFailed, after which the worker is as good as new.
+    """Do ``work``; emit an error as SegmentFailed, after which the worker can continue.
 
-    A CUDA error is the exception: no later call on that device would work, so the process ends with the error as its message.
+    After a CUDA error no call on that device would work, so the process ends with the error as its message.
     """
     try:
         with memory_errors():
@@ -108,9 +108,9 @@ def attempt(work: Work, task: Task, emit: Emit, asked_to_stop: Callable[[], bool
         cause = next((name for name, kinds in CAUSES.items() if isinstance(error, kinds)), "exception")
         trace = traceback.format_exc()
         text = " ".join(str(error).split())
-        plain = cause == "data" or isinstance(error, OutOfMemoryError)  # written for people
+        plain = cause == "data" or isinstance(error, OutOfMemoryError)  # messages written for users
         reason = text if plain else ": ".join(part for part in (type(error).__name__, text) if part)
-    cache.take(task)  # a training that failed has no sound state to go on from
+    cache.take(task)  # a failed training has no valid state to resume from
     if cause == "exception" and "CUDA error" in reason:
         sys.exit(reason)
     if torch.cuda.is_initialized():
@@ -119,9 +119,9 @@ def attempt(work: Work, task: Task, emit: Emit, asked_to_stop: Callable[[], bool
 
 
 def latency(training: Training) -> float:
-    """Milliseconds in which the trained classifier judges one image, median of 50 after a warm-up.
+    """Return the time for one image in milliseconds, median of 50 after a warm-up.
 
-    On the device and with the threads of the training; the image lies there already.
+    Uses the device and threads of the training; the image is already on the device.
     """
     classifier, image = training.classifier.eval(), training.validation.images[:1]
     wait = torch.cuda.synchronize if training.device.type == "cuda" else (lambda: None)
@@ -136,7 +136,7 @@ def latency(training: Training) -> float:
 
 
 def _begin(task: Task, cache: Cache) -> Training:
-    """The training as the task's checkpoint has it, or a new one."""
+    """Return a new training, or one resumed from the task's checkpoint."""
     params = parse({"model": task.model, "train": task.train})
     use_cpu(params.train.threads)
     data, device = cache.read(task.data, task.fingerprint), choose_device(params.train.device)

@@ -1,6 +1,6 @@
-"""The places of this machine where trainings run: GPUs, and CPU cores that we may use.
+"""The slots of this machine: GPUs, or the CPU cores that this process may use.
 
-Nothing here that concerns GPUs was tried on one.
+The code for GPUs was not tested on one.
 """
 
 from __future__ import annotations
@@ -17,30 +17,26 @@ from pipeline.config import ConfigError, Study, Train
 from pipeline.lineage import device_name
 from study.workers.protocol import Slot
 
-PER_GPU = 2  # what study.per_gpu means by auto: one small network leaves a GPU idle between its kernels
+PER_GPU = 2  # study.per_gpu: auto; one small network leaves a GPU idle between its kernels
 
 
 def slots(section: Study, train: Train) -> list[Slot]:
-    """The slots of the local executor.
+    """Return the slots of the local executor. Raises ConfigError for more workers than ``per_gpu`` allows, or cuda without a GPU.
 
-    ``study.per_gpu`` on every visible GPU; where there is none, or ``train.device`` is cpu, one for each ``train.threads`` cores.
-
-    Raises
-    ------
-    ConfigError
-        More workers than per_gpu allows, or cuda without a GPU.
+    ``study.per_gpu`` on each visible GPU; without a GPU, or if ``train.device`` is cpu, one per ``train.threads`` cores.
     """
     gpus = [] if train.device == "cpu" else visible_gpus()
     if not gpus:
         if train.device == "cuda":
             raise ConfigError("train.device: cuda needs a GPU that PyTorch can see, and there is none; use auto or cpu")
         count = max(1, usable_cores() // train.threads) if section.workers == "auto" else section.workers
-        return [Slot(f"cpu {index}", "cpu", _cpu_name()) for index in range(count)]
+        name = device_name(torch.device("cpu"))
+        return [Slot(f"cpu {index}", "cpu", name) for index in range(count)]
     return on_gpus(section, gpus, gpu_names())
 
 
 def on_gpus(section: Study, gpus: Sequence[str], names: Mapping[str, str]) -> list[Slot]:
-    """The slots on these GPUs, one on each before any gets a second."""
+    """Return the slots on these GPUs, one on each before any gets a second. Raises ConfigError as :func:`slots`."""
     per_gpu = PER_GPU if section.per_gpu == "auto" else section.per_gpu
     count = per_gpu * len(gpus) if section.workers == "auto" else section.workers
     if section.per_gpu != "auto" and count > per_gpu * len(gpus):
@@ -56,50 +52,50 @@ def on_gpus(section: Study, gpus: Sequence[str], names: Mapping[str, str]) -> li
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that PyTorch sees, as CUDA_VISIBLE_DEVICES names each; no CUDA context is made."""
+    """Return the GPUs that PyTorch sees, as in CUDA_VISIBLE_DEVICES; creates no CUDA context."""
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return (named or [str(index) for index in range(1024)])[: torch.cuda.device_count()]
 
 
 def usable_cores() -> int:
-    """CPU cores that this process may use: of its affinity, and of the quota of its cgroups, rounded down; at least 1."""
+    """Return the CPU cores that this process may use by its affinity and its cgroups' quota, rounded down; at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.floor(min(allowed, cpu_quota())))
 
 
 def cpu_quota(mounted: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """Cores that the cgroups (v1 and v2) of this process grant it; infinity where nothing limits them.
+    """Return the cores granted by the cgroups (v1 and v2) of this process; infinity without a limit.
 
-    A group is limited by those above it too. In a container the path may be the host's, and what is mounted the group itself.
+    Parent groups limit a group, too. In a container the path may be the host's, and the mount the group itself.
     """
     try:
         groups = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
         return math.inf
-    found = [math.inf]
+    quotas = [math.inf]
     for _, controllers, path in groups:
         if controllers and "cpu" not in controllers.split(","):
             continue
         for top in [mounted] if not controllers else [mounted / controllers, mounted / "cpu"]:
             inner = top / path.lstrip("/")
-            found += [_quota(folder) for folder in (inner, *inner.parents) if folder.is_relative_to(top)]
-    return min(found)
+            quotas += [_quota(folder) for folder in (inner, *inner.parents) if folder.is_relative_to(top)]
+    return min(quotas)
 
 
 def _quota(group: Path) -> float:
-    """Cores granted by one cgroup: ``cpu.max`` of v2, ``cpu.cfs_*`` of v1."""
+    """Return the cores granted by one cgroup: ``cpu.max`` of v2, ``cpu.cfs_*`` of v1; infinity without a limit."""
     try:
         if (group / "cpu.max").exists():
             quota, period = (group / "cpu.max").read_text().split()
         else:
             quota, period = ((group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
         return int(quota) / int(period) if int(quota) > 0 else math.inf
-    except (OSError, ValueError):  # there is no such group, or it says max
+    except (OSError, ValueError):  # no such group, or "max"
         return math.inf
 
 
 def gpu_names() -> dict[str, str]:
-    """Return the names of the GPUs, by index and by uuid; none where there is no nvidia-smi."""
+    """Return the names of the GPUs, by index and by uuid; empty without nvidia-smi."""
     command = ["nvidia-smi", "--query-gpu=index,uuid,name", "--format=csv,noheader"]
     try:
         lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
@@ -107,7 +103,3 @@ def gpu_names() -> dict[str, str]:
         return {}
     rows = [[part.strip() for part in line.split(",")] for line in lines]
     return {key: name for index, uuid, name in rows for key in (index, uuid)}
-
-
-def _cpu_name() -> str:
-    return device_name(torch.device("cpu"))

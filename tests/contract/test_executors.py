@@ -367,7 +367,7 @@ while True:
         ("127.0.0.1:9", "study.engine: no Ray cluster at 127.0.0.1:9: Connection refused"),
         (
             "ray://127.0.0.1:9",
-            "study.engine: the address of a Ray cluster must be that of its head, host:port, or auto, got ray://127.0.0.1:9",
+            "study.engine: the address of a Ray cluster must be host:port of its head, or auto, got ray://127.0.0.1:9",
         ),
     ],
 )

@@ -228,7 +228,7 @@ def test_where_only_the_compressed_checksum_is_known_a_recompressed_file_is_refu
         (b"<html>please log in</html>", r"damaged gzip \(Not a gzipped file"),
         (ZIPPED[:-1], r"truncated gzip, after \d+ bytes of content"),
         (gzip.compress(CONTENT + bytes(10_000_000), mtime=0), "holds more than the expected 3000000 bytes"),
-        (ZIPPED + bytes(100_000), "sends more than 3065536 bytes"),
+        (ZIPPED + bytes(100_000), "the file must have at most 3065536 bytes"),
     ],
 )
 def test_wrong_content_is_refused_with_its_reason_and_leaves_nothing_behind(

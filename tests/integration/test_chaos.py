@@ -9,6 +9,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from projects import PATIENCE, Project
+from projects import CLI, PATIENCE, Project
 
 from pipeline.config import parse
 from pipeline.data.dataset import SearchData
@@ -78,6 +80,48 @@ def kill(project: Project, victim: str, chance: random.Random) -> bool:
     return True
 
 
+class Onlooker:
+    """Somebody who looks at the study now and then while it is killed: one command at a time, whatever state it meets."""
+
+    LOOKS = ("status mine --verify", "report mine", "status mine", "trace mine/0", "ui --port 5700")
+
+    def __init__(self, project: Project, chance: random.Random) -> None:
+        self.project, self.chance = project, chance
+        self.looks: Counter[str] = Counter()
+        self.log = project.root / "onlooker.txt"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def look(self) -> None:
+        """Begin to look, unless the look before goes on; what ``study ui`` serves is closed by the next look."""
+        if self.process is not None and self.process.poll() is None:
+            self.leave()
+            return
+        self.check()
+        command = self.chance.choice(self.LOOKS)
+        self.looks[command] += 1
+        arguments = [sys.executable, "-u", "-c", CLI, *command.split()]
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(arguments, cwd=self.project.root, env=self.project.environ, stdout=out, stderr=out)
+
+    def leave(self) -> None:
+        """End ``study ui`` once it serves; every other command ends by itself."""
+        if self.process is not None and "Ctrl-C" in self.log.read_text():
+            self.process.send_signal(signal.SIGINT)
+
+    def check(self) -> None:
+        """It ended with an answer: there may be disagreement with a store that is behind, or nothing to browse yet."""
+        if self.process is not None:
+            assert self.process.wait(PATIENCE) in (0, 1, 2), self.log.read_text()
+            assert "Traceback" not in self.log.read_text(), self.log.read_text()
+
+    def close(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while self.process is not None and self.process.poll() is None and time.monotonic() < deadline:
+            self.leave()
+            time.sleep(0.5)
+        self.check()
+
+
 def test_kills_at_any_moment_lose_no_result_and_double_none(project: Project) -> None:
     chance = random.Random(KILLS)
     kills: Counter[str] = Counter()
@@ -86,6 +130,7 @@ def test_kills_at_any_moment_lose_no_result_and_double_none(project: Project) ->
     began, waiting = time.monotonic(), False  # for the first step after a restart
     process = project.start("--trials", str(trials))
     patience = chance.randint(1, 25)  # events until the next kill
+    onlooker = Onlooker(project, random.Random(KILLS))  # of its own chance: the kills are the same without it
     while sum(kills.values()) < KILLS:
         events, offset = next_events(project, offset)
         patience -= len(events)
@@ -98,18 +143,26 @@ def test_kills_at_any_moment_lose_no_result_and_double_none(project: Project) ->
         elif patience <= 0:
             victim = chance.choice(VICTIMS)
             kills[victim] += kill(project, victim, chance)
+            onlooker.look()
             patience = chance.randint(1, 25)
         if process.poll() is not None:
             began, waiting = time.monotonic(), True
             process = project.start("--trials", str(trials))
     assert process.wait(600) == 0, project.log
+    onlooker.close()
     nothing_is_lost_and_nothing_doubled(project, trials)
     assert project.history.deaths >= kills["worker"] // 2  # those that died idle cost nothing
     the_same_numbers_as_an_undisturbed_training(project.history, chance)
     verified = project.study("status", project.name, "--verify")
     assert (verified.returncode, verified.stdout) == (0, "ledger, Optuna and MLflow agree\n"), verified
     restarts.sort()
-    told = {"kills": kills, "trials": trials, "restarts": len(restarts), "worker deaths": project.history.deaths}
+    told = {
+        "kills": kills,
+        "looks": onlooker.looks,
+        "trials": trials,
+        "restarts": len(restarts),
+        "worker deaths": project.history.deaths,
+    }
     print(f"\nchaos: {json.dumps(told)}")
     if restarts:
         print(f"from restart to the first epoch: median {restarts[len(restarts) // 2]:.1f} s, at most {restarts[-1]:.1f} s")

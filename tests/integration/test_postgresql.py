@@ -118,7 +118,7 @@ def test_while_another_machine_runs_the_study_nobody_else_takes_the_lease(script
     assert holder(url, "leased") == "elsewhere (process 7)"
     store.close()
     store = ToOptuna(url, events[0], play.folder)
-    with pytest.raises(LeaseError, match=r"^the study runs on elsewhere \(process 7\) too; stop one of them"):
+    with pytest.raises(LeaseError, match=r"^the study also runs on elsewhere \(process 7\); stop one of them"):
         renew()
     store.close()
 

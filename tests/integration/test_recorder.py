@@ -31,7 +31,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mlflow, on its way in, uses what SQLAlchemy 2.1 deprecates
     import mlflow.pyfunc  # noqa: F401
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
 
     from study.stores.optuna_database import adopt, connect, holder, identity_problem, restore, trials
     from study.stores.process import AWAY, SENT, serve
@@ -103,14 +103,20 @@ def test_afterwards_ledger_optuna_and_mlflow_agree(told) -> None:
     assert unsent(told.folder) == []
 
 
-def test_sent_again_nothing_changes_in_either_database(told) -> None:
-    def content() -> list[list[str]]:
-        paths = (told.stores.mlflow.root / name for name in ("mlflow.db", "study.db"))
-        return [sorted(sqlite3.connect(path).iterdump()) for path in paths]
+def rows(stores) -> list[list[str]]:
+    """All rows of both databases."""
+    found = []
+    for path in (stores.mlflow.database, stores.optuna.removeprefix("sqlite:///")):
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        found.append(sorted(connection.iterdump()))
+        connection.close()
+    return found
 
-    before = content()
+
+def test_sent_again_nothing_changes_in_either_database(told) -> None:
+    before = rows(told.stores)
     assert serve(told.folder, wait=False) == SENT
-    assert content() == before
+    assert rows(told.stores) == before
 
 
 def test_the_study_is_a_parent_and_each_training_a_child_with_its_own_state(told) -> None:
@@ -224,12 +230,39 @@ def test_a_recorder_killed_again_and_again_leaves_nothing_out_and_nothing_twice(
         paused = play.ask(6)
         play.epochs(paused, 1, 1)
         play.pause(paused, 1)
+        play.close()
         folder = stores.of(play.folder)
     ends = [killer(folder, 1)]
     while ends[-1] == -signal.SIGKILL:
-        ends.append(killer(folder, 15 * len(ends)))
+        before = rows(stores)
+        verify(folder, stores.mlflow, stores.optuna)  # whoever looks in between
+        assert rows(stores) == before
+        ends.append(killer(folder, 30 * len(ends)))
     assert ends[-1] == SENT
     assert len(ends) > 6  # the whole takes more statements than the first six were allowed together
+    assert verify(folder, stores.mlflow, stores.optuna) == []
+
+
+def test_what_a_killed_recorder_left_of_a_model_is_marked_as_failed_and_the_model_is_logged_again(script, stores) -> None:
+    with script() as play:
+        play.create()
+        play.open()
+        play.whole(0)
+        folder = stores.of(play.folder)
+        assert serve(folder, wait=False) == SENT
+        run, client = runs_of(stores, folder)["0"], MlflowClient(stores.mlflow.uri)
+        left, gone = (client.create_logged_model(run.info.experiment_id, "model", run.info.run_id) for _ in range(2))
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=2) for model in (left, gone)])
+        client.delete_logged_model(gone.model_id)
+        play.close()
+    assert "MLflow: run 0 has no model" in verify(folder, stores.mlflow, stores.optuna)
+    assert client.get_logged_model(left.model_id).status == LoggedModelStatus.PENDING
+    assert serve(folder, wait=False) == SENT
+    models = client.search_logged_models([run.info.experiment_id])
+    assert {model.model_id == left.model_id: model.status for model in models} == {
+        True: LoggedModelStatus.FAILED,
+        False: LoggedModelStatus.READY,
+    }
     assert verify(folder, stores.mlflow, stores.optuna) == []
 
 
@@ -377,7 +410,7 @@ def test_a_ledger_is_not_restored_over_another(tmp_path) -> None:
     first, second = ([{"kind": "created", "time": number}] for number in (1, 2))
     (tmp_path / "ledger.jsonl").touch()  # what a session leaves that could write nothing
     restore(tmp_path, first)
-    with pytest.raises(FileExistsError, match=r"ledger\.jsonl exists by now; the same command goes on with it"):
+    with pytest.raises(FileExistsError, match=r"ledger\.jsonl exists already; the same command continues it"):
         restore(tmp_path, second)
     assert ledger.read(tmp_path) == first
     with ledger.Ledger.open(tmp_path), pytest.raises(BlockingIOError):

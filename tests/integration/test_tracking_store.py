@@ -22,7 +22,8 @@ from pipeline.config import ConvBlock, Model, Pool, Tracking
 from pipeline.models.build import build
 from pipeline.models.classifier import Card, Classifier
 from pipeline.tracking import Dataset, Run, Store, TrackingError, adopt, locate, start
-from pipeline.tracking.run import AWAY, CALM, SENT
+from pipeline.tracking.child import CALM
+from pipeline.tracking.run import AWAY, SENT
 from pipeline.tracking.spool import Spool, waiting
 
 with warnings.catch_warnings():
@@ -274,11 +275,11 @@ def test_a_store_that_refuses_the_run_stops_a_training_that_requires_it(tmp_path
     client.delete_experiment(runs_in(store)[0].info.experiment_id)
     run = open_run(store, "other")
     await_end(psutil.Process().children()[0].pid)
-    with pytest.raises(TrackingError, match=r"experiment studyline was deleted; name another in tracking\.experiment"):
+    with pytest.raises(TrackingError, match=r"experiment studyline was deleted; choose another tracking\.experiment"):
         run.log_epoch(1, {"train/loss": 1.0})
     assert run.finish().run_id is None
     short = open_run(store, "short")  # over before its writer has looked at the store
-    with pytest.raises(TrackingError, match=r"experiment studyline was deleted.*what is unsent is kept in"):
+    with pytest.raises(TrackingError, match=r"experiment studyline was deleted.*the unsent records are kept in"):
         short.finish()
     assert short.finish().run_id is None
 
@@ -343,7 +344,7 @@ def test_a_store_that_does_not_answer_is_asked_once_for_all_that_waits_for_it(tm
             leave(store, key)
         assert send_left_over(tmp_path) == 1
         server.shutdown()
-    assert capsys.readouterr().out.count("it refuses us (HTTP 401)") == 3
+    assert capsys.readouterr().out.count("access refused (HTTP 401)") == 3
     assert asked == ["/health"]
 
 

@@ -192,9 +192,12 @@ def test_no_flipped_bit_of_a_folder_or_of_its_list_is_accepted(tmp_path):
         content = path.read_bytes()
         for damaged in flipped(content):
             path.write_bytes(damaged)
-            with pytest.raises(DamagedError, match=r"is damaged: .* remove .*out and run the command again"):
+            with pytest.raises(DamagedError, match=r"is damaged: .* remove .*out and repeat the command"):
                 artifacts.verified(tmp_path / "out")
         path.write_bytes(content)
+    (tmp_path / "out/a").write_bytes(b"other")
+    assert artifacts.verified(tmp_path / "out", "b") == tmp_path / "out", "only b is compared"
+    (tmp_path / "out/a").write_bytes(b"some bytes")
     (tmp_path / "out/b").unlink()
     with pytest.raises(DamagedError, match="/b is damaged"):
         artifacts.verified(tmp_path / "out")

@@ -19,8 +19,7 @@ from torch.nn import functional as F
 from pipeline import artifacts, config
 from pipeline.data.checks import check
 from pipeline.data.dataset import DatasetInfo, SearchData, Split
-from pipeline.evaluation.assess import assess
-from pipeline.evaluation.files import write
+from pipeline.evaluation.assess import assess, write
 from pipeline.models.build import build
 from pipeline.models.classifier import Card, Classifier
 from pipeline.models.plan import plan

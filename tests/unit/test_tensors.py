@@ -33,7 +33,7 @@ def test_no_flipped_bit_is_accepted(metadata):
     for index in range(len(content)):
         for bit in range(8):
             damaged = content[:index] + bytes([content[index] ^ 1 << bit]) + content[index + 1 :]
-            with pytest.raises(DamagedError, match="not those that were written"):
+            with pytest.raises(DamagedError, match="must be those that were written"):
                 tensors.unpack(damaged)
 
 

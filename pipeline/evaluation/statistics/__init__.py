@@ -1,4 +1,4 @@
-"""How far a figure measured on few images, or over few seeds, can be from the truth; and how many it takes to know."""
+"""Intervals, tests and sample sizes for metrics measured on few images or over few seeds."""
 
 from pipeline.evaluation.statistics.levels import ALPHA, CONFIDENCE, holm, p_equals, p_text
 from pipeline.evaluation.statistics.means import Mean, mean_interval, prediction_interval

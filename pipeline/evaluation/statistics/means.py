@@ -1,4 +1,4 @@
-"""Means of few values, over seeds say: how far one can be from the truth, and where the next value lies."""
+"""Means of few values, e.g. over seeds: confidence and prediction intervals."""
 
 from __future__ import annotations
 
@@ -32,20 +32,15 @@ class Mean:
 
 
 def mean_interval(values: Sequence[float], resolution: float = 0.0) -> Mean:
-    """The mean of independent values, over seeds say, and where it would be with endlessly many.
+    """Return the mean of independent values, e.g. over seeds, with its confidence interval.
 
     Source: Student 1908 (Biometrika 6, 1). The bounds are not cut off at 0 or 1.
 
-    Parameters
-    ----------
+    Raises ValueError for fewer than 2 values, or one that is not finite.
+
     values : at least 2, finite
     resolution : step of the values, e.g. 1 / images for an accuracy; 0: none. Rounding to it leaves a variance of
         ``resolution**2 / 12`` (Sheppard 1898), so values that all agree do not count as known exactly
-
-    Raises
-    ------
-    ValueError
-        Fewer than 2 values, or one that is not finite.
     """
     numbers = finite(values)
     value, std = centre(numbers), spread(numbers)
@@ -54,7 +49,7 @@ def mean_interval(values: Sequence[float], resolution: float = 0.0) -> Mean:
 
 
 def prediction_interval(values: Sequence[float], resolution: float = 0.0) -> tuple[float, float]:
-    """Where one further value lies in 95 % of cases, if it is drawn like these from a normal distribution.
+    """Return the interval that holds the next value in 95 % of cases, if all are drawn from one normal distribution.
 
     Source: Hahn & Meeker 1991, Statistical Intervals, section 4.7. Arguments and errors as of :func:`mean_interval`.
     """
@@ -67,23 +62,23 @@ def prediction_interval(values: Sequence[float], resolution: float = 0.0) -> tup
 
 @cache
 def quantile(n: int, confidence: float = CONFIDENCE) -> float:
-    """How many standard errors an interval reaches to either side of the mean of n values; n >= 2."""
+    """Return the half-width of a mean's t interval in standard errors, for n >= 2 values."""
     return float(stats.t.ppf((1 + confidence) / 2, n - 1))
 
 
 def centre(values: np.ndarray) -> float:
-    """The mean of shape (n,); of equal values exactly theirs."""
+    """Return the mean of values of shape (n,); exact for equal values."""
     return float(values[0]) if np.ptp(values) == 0 else float(values.mean())  # the mean of equal values rounds
 
 
 def spread(values: np.ndarray, scale: float | None = None) -> float:
-    """The standard deviation; 0 where all that is left is the rounding of numbers as large as ``scale``."""
+    """Return the standard deviation; 0 if it is only the rounding of numbers as large as ``scale``."""
     std = float(values.std(ddof=1)) if np.ptp(values) else 0.0
     return std if std > ROUNDING * (float(np.abs(values).max()) if scale is None else scale) else 0.0
 
 
 def finite(values: Sequence[float]) -> np.ndarray:
-    """float64 array of shape (n,); ValueError with fewer than 2 values, or one that is not finite."""
+    """Return the values as float64 (n,). Raises ValueError for fewer than 2, or one that is not finite."""
     numbers = np.asarray(values, float)
     if len(numbers) < 2 or not np.isfinite(numbers).all():
         raise ValueError(f"an interval needs at least 2 values, all finite, got {list(values)}")

@@ -1,4 +1,4 @@
-"""Settings that were measured together, on the same seeds say: what separates them once the seeds' own luck cancels."""
+"""Tests of settings measured on the same seeds: paired difference, equivalence, trend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.evaluation.statistics.means import ROUNDING, centre, finite, quant
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """What lies between two settings that were measured in pairs, on the same seeds say.
+    """The difference of two settings measured in pairs, e.g. on the same seeds.
 
     value : mean of first minus second
     low, high : 95 % t interval of it, low <= value <= high
@@ -38,22 +38,17 @@ def paired_difference(first: Sequence[float], second: Sequence[float], resolutio
     Source: Student 1908 (Biometrika 6, 1). Where all differences are the same, the interval has no width and the p-value is
     0, or 1 if they are 0 (the limits of t), unless ``resolution`` says how exactly they can be known at all.
 
-    Parameters
-    ----------
+    Raises ValueError for fewer than 2 pairs, lengths that differ, or a value that is not finite.
+
     first, second : at least 2 values each, of the same length, finite
     resolution : step of the values; differences of two rounded values have a variance of at least ``resolution**2 / 6``
-
-    Raises
-    ------
-    ValueError
-        Fewer than 2 pairs, lengths that differ, or a value that is not finite.
     """
     return PairedDifference(*_student(_differences(first, second), _scale(first, second), resolution / math.sqrt(6)))
 
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Whether two settings that were measured in pairs are the same but for a margin.
+    """The equivalence test of two settings measured in pairs, within a margin.
 
     value : mean of first minus second
     low, high : 90 % t interval of it, low <= value <= high
@@ -79,15 +74,10 @@ def equivalence(first: Sequence[float], second: Sequence[float], margin: float, 
 
     Source: Schuirmann 1987 (J. Pharmacokinet. Biopharm. 15, 657), two one-sided t tests of 5 % each.
 
-    Parameters
-    ----------
+    Raises ValueError for a margin not above 0, and as :func:`paired_difference`.
+
     margin : of the difference, > 0, in the unit of the values
     first, second, resolution : as of :func:`paired_difference`
-
-    Raises
-    ------
-    ValueError
-        A margin that is not above 0, or as :func:`paired_difference`.
     """
     if not margin > 0:
         raise ValueError(f"a margin must be > 0, got {margin}")
@@ -107,7 +97,7 @@ def equivalence(first: Sequence[float], second: Sequence[float], margin: float, 
 
 @dataclass(frozen=True)
 class Trend:
-    """How values rise with a setting that has several ordered levels, each seed measured at all of them.
+    """The trend of values over the ordered levels of a setting, each seed measured at all levels.
 
     value : mean over the seeds of the least-squares slope, per unit of the positions (per level where those are ranks)
     low, high : 95 % t interval of it, low <= value <= high
@@ -125,22 +115,17 @@ class Trend:
 
 
 def trend(rows: Sequence[Sequence[float]], resolution: float = 0.0) -> Trend:
-    """Test whether values rise or fall over ordered levels: one slope a seed, then a t test of the slopes.
+    """Test whether values rise or fall over ordered levels: one slope per seed, then a t test of the slopes.
 
-    Each seed is its own control, as in a paired test, and nothing is assumed of the variance at the levels. Of a relation that
-    bends it tests the linear part. Source: Lorch & Myers 1990 (J. Exp. Psychol.: Learn. Mem. Cogn. 16, 149, individual
+    Each seed is its own control, as in a paired test; the variance may differ between levels. For a curved relation
+    it tests the linear part. Source: Lorch & Myers 1990 (J. Exp. Psychol.: Learn. Mem. Cogn. 16, 149, individual
     regressions); Matthews, Altman, Campbell & Royston 1990 (BMJ 300, 230, slopes as summary measures).
 
-    Parameters
-    ----------
+    Raises ValueError for fewer than 2 seeds or levels, rows of different lengths, or a value that is not finite.
+
     rows : values of shape (seeds, levels), at least 2 of either, finite; the levels in their order
     resolution : step of the values; it leaves each slope a variance of at least ``resolution**2 / 12`` by the sum of the squared
         distances of the ranks 0, 1, … from their mean
-
-    Raises
-    ------
-    ValueError
-        Fewer than 2 seeds or levels, rows of different lengths, or a value that is not finite.
     """
     lengths = {len(row) for row in rows}
     if len(rows) < 2 or len(lengths) != 1 or max(lengths) < 2:
@@ -153,9 +138,9 @@ def trend(rows: Sequence[Sequence[float]], resolution: float = 0.0) -> Trend:
 
 
 def _student(values: np.ndarray, scale: float, floor: float) -> tuple[float, float, float, float, int, float]:
-    """The t test of values of shape (n,) against 0: mean, 95 % interval, p-value, n, standard deviation.
+    """Return the t test of values of shape (n,) against 0: mean, 95 % interval, p-value, n, standard deviation.
 
-    scale : of the numbers that the values were computed from; what is smaller than their rounding is 0
+    scale : of the numbers that the values were computed from; smaller values than their rounding count as 0
     floor : of the standard deviation
     """
     n, value = len(values), centre(values)

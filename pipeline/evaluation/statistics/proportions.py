@@ -1,4 +1,4 @@
-"""Shares of images: how far one can be from the truth, and what separates two."""
+"""Proportions of images: intervals, and tests of two on different or on the same images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Proportion:
 
     @classmethod
     def of(cls, successes: int, n: int) -> Proportion:
-        """Raises ValueError where there is nothing to take a share of, or the share is impossible."""
+        """Return the proportion of ``successes`` in ``n``. Raises ValueError unless 0 <= successes <= n and n >= 1."""
         if not 0 <= successes <= n or n < 1:
             raise ValueError(f"a proportion needs 0 <= successes <= n and n >= 1, got {successes} of {n}")
         interval = stats.binomtest(int(successes), int(n)).proportion_ci(CONFIDENCE, method="wilson")
@@ -47,11 +47,11 @@ class Proportion:
 
 @dataclass(frozen=True)
 class Difference:
-    """What lies between two proportions of independent images.
+    """The difference of two proportions of independent images.
 
     value : first minus second, in [-1, 1]
     low, high : 95 % hybrid score interval, Newcombe 1998 (Stat. Med. 17, 873, method 10)
-    p_value : Fisher's exact test, two-sided: how often chance alone separates equal proportions at least so far
+    p_value : Fisher's exact test, two-sided
     """
 
     value: float
@@ -74,12 +74,12 @@ def difference(first: Proportion, second: Proportion) -> Difference:
 
 @dataclass(frozen=True)
 class McNemar:
-    """What lies between the accuracies of two checkpoints on the same images.
+    """The difference of two checkpoints' accuracies on the same images.
 
     value : first minus second, in [-1, 1]
     low, high : 95 % hybrid score interval for paired proportions, Newcombe 1998 (Stat. Med. 17, 2635, method 10)
-    p_value : mid-p McNemar test, two-sided, in (0, 1]: the test to read; close to its 5 %, and hardly ever above
-    only_first, only_second : images that only the one gets right; the test rests on nothing else
+    p_value : mid-p McNemar test, two-sided, in (0, 1]; its error rate is close to the nominal 5 %, rarely above
+    only_first, only_second : images that only one of them gets right; the test uses nothing else
     n : images, >= 1
     """
 
@@ -93,20 +93,12 @@ class McNemar:
 
 
 def mcnemar(both_right: int, only_first: int, only_second: int, both_wrong: int) -> McNemar:
-    """Compare two checkpoints on the same images.
+    """Compare two checkpoints on the same images. Raises ValueError for a count below 0, or no image.
 
-    Were they equally good, each image that only one gets right would be a fair coin. Source: McNemar 1947 (Psychometrika 12,
-    153); the mid-p test counts half of what was observed itself: Fagerland, Lydersen & Laake 2013 (BMC Med. Res. Methodol. 13:91,
-    "The McNemar mid-p test"). Test and interval are two approximations: near 0.05 they can disagree.
+    Source: McNemar 1947 (Psychometrika 12, 153); Fagerland, Lydersen & Laake 2013 (BMC Med. Res. Methodol. 13:91, "The McNemar
+    mid-p test"): the observed count has half its weight. Test and interval are two approximations; near 0.05 they can disagree.
 
-    Parameters
-    ----------
     both_right, only_first, only_second, both_wrong : images, >= 0 each, >= 1 together
-
-    Raises
-    ------
-    ValueError
-        A count below 0, or no image.
     """
     counts = (both_right, only_first, only_second, both_wrong)
     n = sum(counts)
@@ -116,7 +108,7 @@ def mcnemar(both_right: int, only_first: int, only_second: int, both_wrong: int)
     tail = float(stats.binom.cdf(min(only_first, only_second), apart, 0.5))
     observed = float(stats.binom.pmf(only_first, apart, 0.5))
     if apart == 0:
-        p_value = 1.0  # nothing was tossed; the formula would count half of a certainty
+        p_value = 1.0  # no discordant image; the formula would give 0.5
     elif only_first == only_second:
         p_value = 1 - observed / 2
     else:
@@ -126,7 +118,7 @@ def mcnemar(both_right: int, only_first: int, only_second: int, both_wrong: int)
 
 
 def _paired_interval(both_right: int, only_first: int, only_second: int, both_wrong: int) -> tuple[float, float]:
-    """The Wilson intervals of either accuracy, put together by their correlation phi."""
+    """Return the interval of the difference from the two Wilson intervals and their correlation phi."""
     n = both_right + only_first + only_second + both_wrong
     first, second = Proportion.of(both_right + only_first, n), Proportion.of(both_right + only_second, n)
     association = float(both_right * both_wrong - only_first * only_second)

@@ -16,8 +16,7 @@ from pipeline import artifacts, lineage
 from pipeline.config import SHAPES_TRAINING, Evaluate, parse, to_tree
 from pipeline.data.dataset import SearchData, Split
 from pipeline.epochs import kept
-from pipeline.evaluation.assess import assess
-from pipeline.evaluation.files import write
+from pipeline.evaluation.assess import assess, write
 from pipeline.models import classifier
 from pipeline.report import page
 from pipeline.report.inputs import Inputs

@@ -56,7 +56,7 @@ def test_nothing_is_written_wherever_a_member_claims_to_belong(tmp_path: Path) -
     ("change", "message"),
     [
         (lambda m: m[:-1], f"lacks {TEST}; fetch the file again$"),
-        (lambda m: [*m, m[0]], "member data_batch_1.bin is there twice$"),
+        (lambda m: [*m, m[0]], "each member must occur once, got data_batch_1.bin twice"),
         (
             lambda m: [(m[0][0], m[0][1][:-1]), *m[1:]],
             f"must be a file of whole records of {RECORD} bytes, got {2 * RECORD - 1}$",

@@ -14,9 +14,9 @@ from PIL import Image
 from pipeline import artifacts
 from pipeline.config import Data
 from pipeline.data import DataError
+from pipeline.data.dataset import Published
 from pipeline.data.download import acquire
 from pipeline.data.image_folder import fit, list_folder, open_image
-from pipeline.data.published import Published
 from pipeline.data.sources import read_published
 
 
@@ -69,7 +69,7 @@ def test_readmes_on_top_and_what_file_managers_leave_are_ignored(tmp_path: Path)
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], "in is no folder; give one with a sub-folder of images per class$"),
+        ([], "^data.path: must be a folder with a sub-folder of images per class, got .*in$"),
         (["a/1.png"], "in: at least 2 folders, one per class, are needed, got 1$"),
         (["a/1.png", "b/"], "in/b: this class folder is empty; add images or remove it$"),
         (["a/1.png", "b/1.png", "c.png"], "in/c.png: a file beside the class folders; move it into a class folder or remove it$"),
@@ -84,7 +84,10 @@ def test_readmes_on_top_and_what_file_managers_leave_are_ignored(tmp_path: Path)
             ["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png", "test/c/1.png"],
             "in/train: lacks class c; train and",
         ),
-        (["train/a/1.png", "train/b/1.png", "more/a/1.png"], r"beside train/ only validation/ and test/ may stand, got more/$"),
+        (
+            ["train/a/1.png", "train/b/1.png", "more/a/1.png"],
+            r"only validation/ and test/ may be beside train/, got more/; move it away$",
+        ),
         (["train/a/1.png", "train/b/1.png", "val/a/1.png", "valid/a/1.png"], "more than one folder of validation images"),
     ],
 )
@@ -106,7 +109,7 @@ def test_each_wrong_layout_has_its_message(files: list[str], message: str, tmp_p
 def test_a_name_that_is_not_utf8_is_refused_as_bytes_that_a_terminal_can_show(name: bytes, tmp_path: Path) -> None:
     root = folder(tmp_path / "in", "a/1.png", "b/1.png")
     picture(root / os.fsdecode(name))
-    with pytest.raises(DataError, match=r"the name caf\\xe9(.png)? is not UTF-8; rename it$"):
+    with pytest.raises(DataError, match=r"file names must be UTF-8, got caf\\xe9(.png)?; rename it$"):
         list_folder(root)
 
 
@@ -114,8 +117,8 @@ def test_a_name_that_is_not_utf8_is_refused_as_bytes_that_a_terminal_can_show(na
     ("change", "message"),
     [
         (lambda root: picture(root / "a/1.png", 9), "in/a/1.png: changed since the download stage; run it again"),
-        (lambda root: picture(root / "a/2.png"), "in/a/2.png: new since the download stage"),
-        (lambda root: (root / "a/0.png").unlink(), "in/a/0.png: gone since the download stage"),
+        (lambda root: picture(root / "a/2.png"), "in/a/2.png: added since the download stage"),
+        (lambda root: (root / "a/0.png").unlink(), "in/a/0.png: removed since the download stage"),
     ],
 )
 def test_a_folder_that_changed_since_the_download_is_refused(change, message: str, tmp_path: Path) -> None:
@@ -204,7 +207,7 @@ def test_a_palette_with_a_transparent_colour_shows_paper_there() -> None:
 
 
 def test_thirty_two_bit_pixels_are_refused_with_what_to_do() -> None:
-    with pytest.raises(DataError, match=r"^x: .*mode F, 32 bits a pixel; save it with 8 or 16"):
+    with pytest.raises(DataError, match=r"^x: .*mode F has 32 bits per pixel; save it with 8 or 16"):
         fit(Path("x"), Image.new("F", (4, 4), 0.5), 4, 1)
 
 

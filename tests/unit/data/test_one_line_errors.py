@@ -16,7 +16,7 @@ from pipeline.errors import one_line_errors
         (DataError("a.png: not an image"), 1, "error: a.png: not an image\n"),
         (OSError(28, "No space left on device", "data/raw"), 1, "error: data/raw: No space left on device\n"),
         (OSError("the disk is gone"), 1, "error: the disk is gone\n"),
-        (KeyboardInterrupt(), 130, "error: interrupted; the same command goes on from here\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted; the same command continues from here\n"),
     ],
 )
 def test_errors_for_users_end_in_one_line(

@@ -128,7 +128,7 @@ def test_the_raw_folder_of_another_data_set_is_refused(tmp_path: Path) -> None:
     ("params", "status", "line"),
     [
         ("data:\n  nmae: mnist\n", 2, "error: data.nmae: no such key; did you mean data.name?\n"),
-        ("data:\n  name: image_folder\n  path: nowhere\n", 1, "error: data.path: nowhere is no folder; give one with a"),
+        ("data:\n  name: image_folder\n  path: nowhere\n", 1, "error: data.path: must be a folder"),
         ("data:\n  name: image_folder\n", 1, "error: data/images: at least 2 folders, one per class, are needed, got 0\n"),
     ],
 )

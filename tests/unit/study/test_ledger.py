@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from pipeline.artifacts import DamagedError
 from study.state.ledger import NAME, Ledger, held, read, tail
 
 
@@ -81,3 +82,15 @@ def test_numbers_that_are_no_json_are_refused(tmp_path) -> None:
     with Ledger.open(tmp_path) as ledger, pytest.raises(ValueError, match="JSON"):
         ledger.append("ended", value=float("nan"))
     assert (tmp_path / NAME).stat().st_size == 0
+
+
+def test_a_damaged_ledger_is_refused_with_what_to_do_and_is_left_as_it_is(tmp_path) -> None:
+    with Ledger.open(tmp_path / "s") as ledger:
+        ledger.append("created", spec=1)
+        ledger.append("ended", run="0")
+    path = tmp_path / "s" / NAME
+    damaged = path.read_bytes().replace(b'"spec": 1', b'"spec": 3')
+    path.write_bytes(damaged)
+    with pytest.raises(DamagedError, match=r"ledger\.jsonl is damaged: record 1 .*; restore it from a copy, or move .*s away"):
+        read(tmp_path / "s")
+    assert path.read_bytes() == damaged

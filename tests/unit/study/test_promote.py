@@ -288,7 +288,7 @@ def test_where_nothing_differs_nothing_is_written_and_that_is_said(story, tmp_pa
     stamp = made.path.stat().st_ino
     made.write()
     assert (made.diff, made.changes, made.path.stat().st_ino) == ("", (), stamp)
-    assert made.summary == "params.yaml already says what trial 0 is; `dvc repro` trains it"
+    assert made.summary == "params.yaml already describes trial 0; `dvc repro` trains it"
 
 
 def test_a_link_stays_a_link_and_a_change_in_the_meantime_is_not_overwritten(story, tmp_path):
@@ -340,7 +340,7 @@ def test_data_keys_that_change_no_data_are_no_obstacle(story, tmp_path):
 def test_only_a_complete_trial_can_be_promoted(story, tmp_path, state):
     told = story()
     told.trial(0, state=state)
-    with pytest.raises(PromoteError, match=f"must be COMPLETE, or .* to be promoted, trial 0 is {state}"):
+    with pytest.raises(PromoteError, match=f"must be COMPLETE, or .*, got trial 0, {state}"):
         plan(told.history, told.history.runs["0"], tmp_path / "params.yaml", FINGERPRINT)
     with pytest.raises(PromoteError, match="no trial is complete yet"):
         promote.default_run(told.history)
@@ -354,7 +354,7 @@ def test_a_finalist_that_asha_left_can_be_promoted_once_it_was_trained_whole(sto
     told.events[-1]["cause"] = "asha"
     values = {**REST, "epoch": 1, "validation_loss": 0.5, "validation_accuracy": 0.8}
     told.events.insert(-1, {"kind": "epoch", "time": 0, "run": "1", "epoch": values})
-    with pytest.raises(PromoteError, match="trial 1 is PRUNED"):
+    with pytest.raises(PromoteError, match="got trial 1, PRUNED"):
         plan(told.history, told.history.runs["1"], tmp_path / "params.yaml", FINGERPRINT)
     for task in finalists.tasks(told.history):
         told.record("asked", **task)

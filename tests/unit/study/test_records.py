@@ -6,6 +6,7 @@ import re
 import pytest
 from histories import REST
 
+from pipeline import tracking
 from study.stores import mapping
 from study.stores.mapping import Point
 
@@ -73,7 +74,7 @@ def test_results_are_those_of_the_epoch_that_is_kept(tale) -> None:
 
 @pytest.mark.parametrize(("value", "written"), [(math.inf, math.nan), (-math.inf, math.nan), (math.nan, math.nan), (1, 1.0)])
 def test_a_value_that_no_chart_can_show_is_no_number(value, written) -> None:
-    assert mapping.number(value) == pytest.approx(written, nan_ok=True)
+    assert tracking.number(value) == pytest.approx(written, nan_ok=True)
 
 
 def test_a_family_is_told_by_the_convolutions(tale) -> None:

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from pipeline.config import ConvBlock, Data, Model, Params, Pool, Train, to_tree
-from pipeline.data.dataset import Split
+from pipeline.data.dataset import Published, Split
 from pipeline.data.digits import CLASSES, on_canvas
 from pipeline.data.prepare import Prepared, prepare
-from pipeline.data.published import Published
 from pipeline.evaluation.health import lost_classes
 from pipeline.evaluation.metrics import score
 from pipeline.models.classifier import Classifier

@@ -87,33 +87,36 @@ def test_a_space_comes_back_whole_from_the_json_of_the_ledger(name):
 
 BAD_SPACES = [
     ("train.lr: {low: 0.1, high: 0.01}", "train.lr: low must not be above high, got low 0.1, high 0.01"),
-    ("train.lr: {low: 0, high: 0.01, log: true}", "train.lr: a log range must begin above 0, got low 0.0; begin with"),
+    ("train.lr: {low: 0, high: 0.01, log: true}", "train.lr: low of a log range must be above 0, got 0.0; raise it"),
     ("train.lr: {low: 0.1}", "train.lr: a range needs low and high; high is missing"),
     ("train.lr: {low: a, high: 1}", "train.lr: low must be a number, got 'a'"),
     ("train.lr: {low: 0.1, high: .inf}", "train.lr: high must be a number, got inf"),
     ("train.lr: {low: 0.1, high: 1, log: 1}", "train.lr: log must be true or false, got 1"),
-    ("train.lr: {low: 0.1, high: 1, step: 0.1, log: true}", "train.lr: a range has log or step, not both"),
+    ("train.lr: {low: 0.1, high: 1, step: 0.1, log: true}", "train.lr: a range must have log or step, not both"),
     (
         "model.dropout: {low: 0.0, high: 0.5, step: 0.2}",
         "model.dropout: step must be above 0 and lead from low to high, got low 0.0, high",
     ),
-    ("train.lr: {low: 0.1, high: 1, lg: true}", "train.lr: no such word lg; did you mean log?"),
+    ("train.lr: {low: 0.1, high: 1, lg: true}", "train.lr: no such key lg; did you mean log?"),
     ("train.lr: {}", "train.lr: must be a range {low, high}, {choices: […]}, {repeat, each}, {groups} or a value"),
     (
         "train.optimizer: {choices: []}",
-        "train.optimizer: choices must be a list, or a mapping of labels to values, with one at least",
+        "train.optimizer: choices must be a list, or a mapping of labels to values, not empty",
     ),
     ("train.optimizer: {choices: [adam, adam]}", "train.optimizer: choices must differ, got 'adam' twice"),
-    ("model.conv[0].pool: {choices: [null, {kind: max}]}", "model.conv[0].pool: a choice that is no single value needs a label"),
-    ("train.optimizer: {choices: [adam], when: {sgd: {train.momentum: 0.9}}}", "when names sgd, which is no choice here: adam"),
+    (
+        "model.conv[0].pool: {choices: [null, {kind: max}]}",
+        "model.conv[0].pool: a choice that is not a single value needs a label",
+    ),
+    ("train.optimizer: {choices: [adam], when: {sgd: {train.momentum: 0.9}}}", "when must name one of adam, got sgd"),
     ("train.optimizer: {choices: [adam], when: 3}", "train.optimizer: when must be a mapping of choices to parameters, got 3"),
     ("model.dense: {repeat: many, each: {out: 3}}", "model.dense: repeat must be a number of blocks or a range {low, high}"),
     (
         "model.dense: {repeat: {low: -1, high: 2}, each: {out: 3}}",
-        "model.dense: repeat must be a number of blocks or a range of such",
+        "model.dense: repeat must be a number of blocks or a range",
     ),
     ("family: {groups: {}}", "family: groups must be a mapping of names to parameters, got {}"),
-    ("model.family: {groups: {a: {}}}", "model.family: the name of groups is one word and no key"),
+    ("model.family: {groups: {a: {}}}", "model.family: the name of groups must be one word"),
     (
         "data.validation: {low: 0.1, high: 0.2}",
         "data.validation: cannot be searched: trials are compared on the same validation images",
@@ -140,13 +143,13 @@ def test_a_space_that_breaks_a_rule_is_refused_in_one_line(tmp_path, line, messa
     [
         ("parameters: [", "not valid YAML"),
         ("parameters: {}\nspace: 3", "must have the keys description and parameters, and no other"),
-        ("parameters: {}", "parameters: must name one key at least"),
+        ("parameters: {}", "parameters: must name at least one key"),
         ("3", "must have the keys description and parameters"),
         ("parameters: 3", "parameters: must be a mapping of keys to what is searched, got 3"),
         ("parameters: {train.lr: 0.1, train.lr: 0.2}", "not valid YAML"),
         (
             "parameters:\n  model.conv: []\n  model.conv[0].out: 3",
-            "model.conv[0].out: lies in model.conv, which the space sets as a whole",
+            "model.conv[0].out: is part of model.conv, which the space sets as a whole",
         ),
         (
             "parameters:\n  train.momentum: 0.5\n  train.optimizer: {choices: [sgd], when: {sgd: {train.momentum: 0.9}}}",
@@ -193,7 +196,7 @@ BAD_FOR_THE_CONFIGURATION = [
     (
         "model.conv: {repeat: 1, each: {out: 4, kernel: 99, padding: 0}}",
         {},
-        "none of 300 random points can be trained; 300 times because of conv1",
+        "none of 300 random points can be trained; the reason 300 times: conv1",
     ),
     ("train.augment.shift: 28", {}, "train.augment.shift: must be less than the 28 pixels of an image, got 28"),
     (

@@ -10,9 +10,8 @@ from torch.nn import functional as F
 from pipeline.config import Train, parse
 from pipeline.models.build import build
 from pipeline.models.plan import ArchitectureError
-from pipeline.training.loss import make_loss
 from pipeline.training.optim import flatten_parameters, make_optimizer
-from pipeline.training.step import Step, bf16_is_faster
+from pipeline.training.step import Step, bf16_is_faster, make_loss
 
 SHAPE, CPU = (1, 28, 28), torch.device("cpu")
 PLAIN_LOSSES = {
