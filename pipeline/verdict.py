@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal["bad", "warn", "good", "info"]
+LEVELS: dict[Level, tuple[str, str]] = {  # mark and word, worst first
+    "bad": ("✕", "Problem"),
+    "warn": ("!", "Warning"),
+    "good": ("✓", "Good"),
+    "info": ("i", "Note"),
+}
 
 
 @dataclass(frozen=True)
@@ -22,3 +29,16 @@ class Verdict:
     title: str
     evidence: str
     remedy: str = ""
+
+
+def worst_first(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Sort by level; within a level the order stays."""
+    return sorted(verdicts, key=lambda verdict: list(LEVELS).index(verdict.level))
+
+
+def summary(verdicts: Iterable[Verdict]) -> str:
+    """``1 problem and 2 warnings found.``"""
+    levels = [verdict.level for verdict in verdicts]
+    counts = [(levels.count(level), LEVELS[level][1].lower()) for level in ("bad", "warn")]
+    parts = [f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count]
+    return f"{' and '.join(parts) or 'No problem'} found."

@@ -24,7 +24,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Data:
-    """Which images, and how they are split."""
+    """The data set and its splits."""
 
     name: DataName = "digits"
     """data set; digits comes with scikit-learn and needs no network"""
@@ -70,7 +70,7 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ConvBlock:
-    """Convolution, then batch norm, activation, pooling and dropout, each where asked for."""
+    """Convolution, then optional batch norm, activation, pooling and dropout."""
 
     out: Count
     """output channels"""
@@ -92,7 +92,7 @@ class ConvBlock:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DenseBlock:
-    """Linear layer, then batch norm, activation and dropout, each where asked for."""
+    """Linear layer, then optional batch norm, activation and dropout."""
 
     out: Count
     """units"""
@@ -115,18 +115,18 @@ class Model:
     flatten: Literal["all", "average"] = "all"
     """what follows the last convolution block: all its values, or one average per channel"""
     activation: Activation = "relu"
-    """of every block that does not name its own: relu leaky_relu elu gelu silu tanh sigmoid none"""
+    """of every block without its own activation: relu leaky_relu elu gelu silu tanh sigmoid none"""
     batch_norm: bool = False
-    """in every block that does not say otherwise"""
+    """in every block without its own batch_norm"""
     dropout: Probability = 0.0
-    """in every block that does not name its own, in [0, 1)"""
+    """in every block without its own dropout, in [0, 1)"""
     output: Literal["logits", "log_softmax", "sigmoid"] = "logits"
     """what follows the last linear layer; nll needs log_softmax"""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Schedule:
-    """How the learning rate moves; train.lr is its peak."""
+    """The learning-rate schedule; train.lr is its peak."""
 
     name: Literal["none", "step", "cosine", "exponential", "one_cycle", "plateau"] = "none"
     """none step cosine exponential one_cycle plateau"""
@@ -148,7 +148,7 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Augment:
-    """Random changes to each training image, drawn anew each epoch, on the device."""
+    """Random changes to each training image, new in each epoch, on the device."""
 
     shift: Whole = 0
     """at most this many pixels in each direction"""
@@ -158,12 +158,12 @@ class Augment:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Train:
-    """How the network is trained."""
+    """The settings of a training."""
 
     epochs: Count = 10
     """passes over the training images, or over epoch_images of them"""
     epoch_images: Annotated[int | None, Field(ge=2)] = None
-    """images per epoch; null: all; fewer: judged, stopped and promoted sooner, the images still go round in turn"""
+    """images per epoch; null: all; fewer: earlier decisions, while epochs still go through all images in turn"""
     batch_size: Count = 20
     """images per step"""
     loss: Literal["cross_entropy", "nll", "mse", "multi_margin"] = "cross_entropy"
@@ -181,7 +181,7 @@ class Train:
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """L2 penalty; decoupled with adamw"""
     schedule: Schedule = Schedule()
-    """how the learning rate moves"""
+    """the learning-rate schedule"""
     early_stopping: Annotated[int | None, Field(ge=1)] = None
     """stop after this many epochs without a lower validation loss; null: never"""
     keep: Literal["best", "last"] = "best"
@@ -191,7 +191,7 @@ class Train:
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: mixed precision with master weights in fp32, where the device trains the network faster so; else fp32"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: cuda where there is one"""
+    """auto: cuda if there is a GPU"""
     threads: Count = 1
     """CPU threads; small networks gain nothing from more"""
     seed: Seed = 0
@@ -214,7 +214,7 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Evaluate:
-    """What is looked at after training; none of it changes the model."""
+    """The settings of the evaluation; none changes the model."""
 
     gallery: Annotated[int, Field(ge=0, le=400)] = 32
     """images in each gallery (right, wrong)"""
@@ -230,14 +230,14 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Tracking:
-    """Where MLflow records runs."""
+    """The MLflow store and what is recorded there."""
 
     uri: Text | None = None
     """MLflow tracking URI; null: the variable MLFLOW_TRACKING_URI, then sqlite:///mlflow.db"""
     experiment: Text = "studyline"
     """MLflow experiment"""
     required: bool = True
-    """true: stop when the store cannot be reached; false: go on without and say so"""
+    """true: stop if the store cannot be reached; false: warn and continue without it"""
     system_metrics: bool = False
     """also record CPU, memory and GPU load"""
     models: Literal["winners", "all"] = "winners"
@@ -246,7 +246,7 @@ class Tracking:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Finalists:
-    """The confirmation after a search: the best trials, trained again on seeds that the search has not seen."""
+    """The confirmation after a search: the best trials, trained again on fresh seeds."""
 
     top: Whole = 5
     """configurations to confirm; 0: no confirmation"""
@@ -262,7 +262,7 @@ else:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Study:
-    """A hyperparameter study: what is searched, how, and on what."""
+    """A hyperparameter study: its space, sampler, pruner and workers."""
 
     space: Text = "cnn"
     """search space: mlp, cnn, all, or a YAML file"""
@@ -271,19 +271,19 @@ class Study:
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("accuracy",)
     """accuracy loss balanced_accuracy macro_f1 calibration_error expected_cost parameters multiply_adds latency"""
     max_parameters: Annotated[int | None, Field(ge=1)] = None
-    """networks with more are not trained; samplers draw again; null: no limit"""
+    """larger networks are not trained, the sampler draws again; null: no limit"""
     sampler: Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "qmc", "random", "grid"] = "tpe"
     """tpe gp cmaes nsga2 nsga3 qmc random grid"""
     pruner: Literal["none", "median", "hyperband", "wilcoxon", "asha"] = "asha"
-    """none median hyperband wilcoxon asha; asha pauses a trial at a rung, and goes on with it if it is promoted"""
+    """none median hyperband wilcoxon asha; asha pauses trials at rungs and continues those that it promotes"""
     first_rung: Count = 1
     """asha, hyperband: epochs before the first decision; median: epochs in which no trial is stopped"""
     reduction: Annotated[int, Field(ge=2)] = 3
-    """asha, hyperband: one in so many goes on at each rung"""
+    """asha, hyperband: one in this many trials continues at each rung"""
     finalists: Finalists = Finalists()
     """the confirmation after the search"""
     workers: Literal["auto"] | Count = "auto"
-    """processes that train; auto: per_gpu on every GPU, without one a core each (train.threads cores each)"""
+    """processes that train; auto: per_gpu on every GPU, or without a GPU one per train.threads cores"""
     per_gpu: Literal["auto"] | Count = "auto"
     """processes on each GPU; auto: 2"""
     engine: Literal["local", "ray"] = "local"

@@ -15,13 +15,12 @@ from pipeline.evaluation import course
 from pipeline.evaluation.calibration import Reliability
 from pipeline.evaluation.metrics import Metrics
 from pipeline.evaluation.statistics import Proportion, difference, p_equals
-from pipeline.verdict import Verdict
+from pipeline.verdict import Verdict, worst_first
 
 SURE, UNLIKELY = 0.001, 0.01  # p-values of bad and warn: false alarms for 1 in 1,000 and 1 in 100 healthy networks
 GAP = 0.01  # accuracy; a smaller gap, even if certain, is harmless
 SKILL = 0.05  # fraction of the way from guessing to perfect
 MISCALIBRATION = 0.02  # ECE above its mean by chance
-LEVELS = ("bad", "warn", "good", "info")
 WIDE = 0.025  # accuracy; sensible small networks differ by 1 to 2 points on the usual data sets
 
 
@@ -67,7 +66,7 @@ def judge(
     verdicts = [verdict for verdict in candidates if verdict] + [verdict for verdict in checks if verdict.level in alarms]
     if not any(verdict.level in alarms for verdict in verdicts):
         verdicts.insert(0, _all_well(test, validation, reliability))
-    return sorted(verdicts, key=lambda verdict: LEVELS.index(verdict.level))
+    return worst_first(verdicts)
 
 
 def lost_classes(test: Metrics, validation: Metrics) -> Verdict | None:

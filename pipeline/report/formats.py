@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 NOTHING = "–"
@@ -81,6 +82,32 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}" if number else ""
 
 
+def listed(names: Sequence[str], most: int | None = None) -> str:
+    """``a``, ``a and b``, ``a, b and c``; of more than ``most`` the first, and how many more."""
+    shown = list(names) if most is None or len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return " and ".join(part for part in (", ".join(shown[:-1]), *shown[-1:]) if part)
+
+
+def span(low: float, high: float, show: Callable[[float], str] = percent) -> str:
+    """``97.60 to 98.35 %``, the unit once."""
+    return f"{show(low).removesuffix(f'{NARROW}%')} to {show(high)}"
+
+
+def signed(share: float) -> str:
+    """A difference of shares in percentage points: ``+1.20``."""
+    return f"{100 * share:+.2f}".replace("-", "\u2212")
+
+
+def moment(milliseconds: int) -> datetime:
+    """The time so long after 1970."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def date(when: datetime) -> str:
+    """``7 Mar 2026, 14:05 UTC``; without a zone that is not known."""
+    return when.strftime("%-d %b %Y, %H:%M" + (" UTC" if when.tzinfo is UTC else ""))
+
+
 def sentence(text: str) -> str:
     """With a capital, unless it begins with a name in code, and with a full stop."""
     capital = re.match(r"[a-z]+[ ,]", text)
@@ -89,5 +116,5 @@ def sentence(text: str) -> str:
 
 FILTERS: Mapping[str, Any] = {
     function.__name__: function
-    for function in (percent, probability, decimal, count, short, size, duration, milliseconds, general, scalar, sentence)
+    for function in (percent, probability, decimal, count, short, size, duration, milliseconds, general, scalar, sentence, date)
 }

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from pipeline.data.dataset import DatasetInfo
 from pipeline.report import formats
+from pipeline.report.document import Head, Key
 from pipeline.report.inputs import Inputs
+from pipeline.report.table import Estimate
 
 KINDS = {
     "conv": "convolution",
@@ -22,49 +22,11 @@ KINDS = {
     "dropout2d": "dropout of channels",
 }  # what plan.Layer calls them → what people do
 UNTRAINED = "its training diverged in the first epoch; these are the initial weights"
-STEPS = tuple(digit * 10.0**power for power in range(-5, 0) for digit in (1, 2, 5))  # between ticks, as shares
 
 
-@dataclass(frozen=True)
-class Key:
-    """One figure below the headline: the exact value, as shown, and what it means in a few words."""
-
-    name: str
-    value: float | None
-    text: str
-    meaning: str
-
-
-def strip(proportions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Intervals on one axis, in percent of its width: for each name left, width and dot; and the ticks.
-
-    proportions : name → n, value, low, high
-    """
-    low = min(item["low"] for item in proportions.values())
-    high = max(item["high"] for item in proportions.values())
-    margin = 0.4 * (high - low)
-    step = next(step for step in STEPS if high - low + 2 * margin <= 6 * step)
-    first = max(0, math.floor(round((low - margin) / step, 6)))
-    last = min(round(1 / step), math.ceil(round((high + margin) / step, 6)))
-
-    def place(value: float) -> float:
-        return round(100 * (value / step - first) / (last - first), 2)
-
-    digits = max(0, -math.floor(math.log10(step)) - 2)
-    rows = [
-        {"name": name, "left": place(item["low"]), "width": round(place(item["high"]) - place(item["low"]), 2)}
-        | {"dot": place(item["value"])}
-        for name, item in proportions.items()
-    ]
-    ticks = [{"left": place(number * step), "text": formats.percent(number * step, digits)} for number in range(first, last + 1)]
-    label = "; ".join(f"{name.lower()} accuracy {interval(item)}" for name, item in proportions.items())
-    return {"rows": rows, "ticks": ticks, "label": label}
-
-
-def interval(item: Mapping[str, Any]) -> str:
-    """``98.96 % (95 % interval 98.74 % to 99.14 %, n = 10,000)``"""
-    value, low, high = (formats.percent(item[key], formats.digits_for(item["n"])) for key in ("value", "low", "high"))
-    return f"{value} (95{formats.NARROW}% interval {low} to {high}, n = {item['n']:,})"
+def estimate(share: Mapping[str, Any]) -> Estimate:
+    """An accuracy as the evaluation wrote it."""
+    return Estimate(*(share[name] for name in ("value", "low", "high", "n")))
 
 
 def describe_network(model: Mapping[str, Any]) -> str:
@@ -73,50 +35,37 @@ def describe_network(model: Mapping[str, Any]) -> str:
     return " and ".join(part for part in parts if part) or "one linear layer"
 
 
-def lede(dataset: DatasetInfo, run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
+def lede(dataset: DatasetInfo, run: Mapping[str, Any], test: Estimate) -> str:
     """What was trained on what, in two or three sentences."""
     train = f"{sum(dataset.counts['train']):,}"
     network = f"{describe_network(run['params']['model'])}, {run['parameters']:,} parameters"
-    low, high = (formats.percent(test[key], formats.digits_for(test["n"])) for key in ("low", "high"))
-    told = (
+    training = (
         f"trained for {formats.plural(run['epochs_run'], 'epoch')} on {train} images of {dataset.name} in "
         f"{formats.duration(run['seconds'])} on {run['device_name'] or run['device']}."
     )
     if not run["epochs_run"]:
-        told = f"for {train} images of {dataset.name}; {UNTRAINED}."
-    sentences = [f"95{formats.NARROW}% interval {low} to {high} (Wilson).", f"A network of {network}, {told}"]
+        training = f"for {train} images of {dataset.name}; {UNTRAINED}."
+    sentences = [f"95{formats.NARROW}% interval {test.interval(test.n)} (Wilson).", f"A network of {network}, {training}"]
     if run["state"] == "diverged":
         sentences.append(f"Training diverged: {formats.sentence(run['reason'])}")
     return " ".join(sentences)
 
 
-def order(verdicts: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
-    """Worst first; within a level the order stays."""
-    return sorted(verdicts, key=lambda verdict: ("bad", "warn", "good", "info").index(verdict["level"]))
-
-
-def verdict_summary(verdicts: Sequence[Mapping[str, str]]) -> str:
-    """``1 problem and 2 warnings found.``"""
-    numbers = {level: sum(verdict["level"] == level for verdict in verdicts) for level in ("bad", "warn", "good")}
-    if not (numbers["bad"] or numbers["warn"]):
-        return "No problem found."
-    parts = [formats.plural(numbers["bad"], "problem"), formats.plural(numbers["warn"], "warning")]
-    return f"{' and '.join(part for part in parts if part)} found."
-
-
-def view(inputs: Inputs) -> dict[str, Any]:
-    """All that the template of the headline needs."""
-    run, metrics, dataset = inputs.run, inputs.metrics, inputs.dataset
-    test = metrics["accuracy"]
-    return {
-        "page_title": f"{dataset.name}: {formats.percent(test['value'], formats.digits_for(test['n']))} – studyline",
-        "date": datetime.fromisoformat(run["started"]).strftime("%-d %b %Y, %H:%M"),
-        "test": test,
-        "number": f"{100 * test['value']:.{formats.digits_for(test['n'])}f}",
-        "strip": strip({"Test": test, "Validation": metrics["validation_accuracy"]}),
-        "lede": lede(dataset, run, test),
-        "figures": keys(inputs),
-    }
+def head(inputs: Inputs) -> Head:
+    """The top of the page."""
+    run, dataset = inputs.run, inputs.dataset
+    test = estimate(inputs.metrics["accuracy"])
+    number = f"{100 * test.value:.{formats.digits_for(test.n)}f}"
+    return Head(
+        name=dataset.name,
+        window=f"{dataset.name}: {test.percent(test.n)} – studyline",
+        when=datetime.fromisoformat(run["started"]),
+        title=f"of {test.n:,} test images classified correctly",
+        lede=lede(dataset, run, test),
+        keys=keys(inputs),
+        number=(test.value, number, "%"),
+        intervals={"Test": test, "Validation": estimate(inputs.metrics["validation_accuracy"])},
+    )
 
 
 def keys(inputs: Inputs) -> list[Key]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline import artifacts
 from pipeline.data.dataset import DatasetInfo
+from pipeline.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,6 @@ class Inputs:
 
     history : one row per epoch, numbers by column name; None where a value is not finite
     source, run, metrics, checks : content of the JSON files, as in docs/architecture.md
-    verdicts : mappings of level, title, evidence and remedy
     gallery : uint8 images (m, channels, height, width) by name: right, wrong, samples
     figures : SVG text and CSV text, by name of the figure
     files : the files of the model and of the evaluation
@@ -45,7 +45,7 @@ class Inputs:
     run: dict[str, Any]
     history: list[dict[str, float | None]]
     metrics: dict[str, Any]
-    verdicts: list[dict[str, str]]
+    verdicts: list[Verdict]
     checks: dict[str, Any]
     gallery: dict[str, np.ndarray]
     figures: dict[str, tuple[str, str]]
@@ -62,7 +62,7 @@ class Inputs:
                 run=_public(model / "run.json") | _tracked(evaluation / "tracked.json"),
                 history=_history(model / "history.csv"),
                 metrics=artifacts.read_json(evaluation / "metrics.json"),
-                verdicts=artifacts.read_json(evaluation / "verdicts.json"),
+                verdicts=[Verdict(**verdict) for verdict in artifacts.read_json(evaluation / "verdicts.json")],
                 checks=artifacts.read_sealed(checks),
                 gallery=dict(gallery),
                 figures={

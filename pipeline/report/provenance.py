@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from pipeline import config
 from pipeline.data.dataset import DatasetInfo
 from pipeline.report import formats, inline
+from pipeline.report.table import Table, code, pairs, text
 from pipeline.tracking.store import run_page
 
 PAIRS = {
@@ -132,9 +133,9 @@ def yaml_text(params: Mapping[str, Any]) -> str:
     """The configuration as a params.yaml that reproduces it."""
     yaml = YAML()
     yaml.default_flow_style = None  # a block of the network stays on one line
-    text = io.StringIO()
-    yaml.dump(params, text)
-    return text.getvalue()
+    stream = io.StringIO()
+    yaml.dump(params, stream)
+    return stream.getvalue()
 
 
 def run_link(run: Mapping[str, Any]) -> str | None:
@@ -168,22 +169,20 @@ class Origin:
     link: str | None = None
 
 
-def lineage(run: Mapping[str, Any], dataset: DatasetInfo) -> list[Origin]:
+def lineage(run: Mapping[str, Any], dataset: DatasetInfo) -> Table:
     """What a result was made from and where it is kept."""
-    params = run["params"]
     tracked = run["run_id"] is not None
     dirty = "with changes that were not committed" if run["git_dirty"] else ""
-    return [
-        Origin(
-            "MLflow run", run["run_id"] or "not tracked", link=run_link(run), note="opens while make ui runs" if tracked else ""
-        ),
-        Origin("Tracking store", run["tracking_uri"] or formats.NOTHING, code=True),
-        Origin("Model in MLflow", run["model_uri"] or formats.NOTHING, code=True),
-        Origin("Git commit", run["git_commit"] or "not in a git repository", code=True, note=dirty),
-        Origin("Data fingerprint", dataset.fingerprint, code=True),
-        Origin("Configuration hash", run["config_hash"], code=True),
-        Origin("Seeds", f"training {params['train']['seed']}, split {dataset.split_seed}"),
-        Origin("Device", f"{run['device_name'] or run['device']}, {formats.plural(run['threads'], 'thread')}"),
-        Origin("Environment", ", ".join(f"{name} {version}" for name, version in run["environment"].items())),
-        Origin("Started", run["started"]),
+    rows = [
+        ("MLflow run", text(run["run_id"] or "not tracked", "opens while make ui runs" if tracked else "", run_link(run))),
+        ("Tracking store", code(run["tracking_uri"] or formats.NOTHING)),
+        ("Model in MLflow", code(run["model_uri"] or formats.NOTHING)),
+        ("Git commit", code(run["git_commit"] or "not in a git repository", dirty)),
+        ("Data fingerprint", code(dataset.fingerprint)),
+        ("Configuration hash", code(run["config_hash"])),
+        ("Seeds", text(f"training {run['params']['train']['seed']}, split {dataset.split_seed}")),
+        ("Device", text(f"{run['device_name'] or run['device']}, {formats.plural(run['threads'], 'thread')}")),
+        ("Environment", text(", ".join(f"{name} {version}" for name, version in run["environment"].items()))),
+        ("Started", text(run["started"])),
     ]
+    return pairs("lineage", "Lineage", rows)

@@ -14,7 +14,7 @@ def main() -> None:
         text = page.render(inputs)
         with artifacts.atomic_path(artifacts.REPORT) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        print(f"{artifacts.REPORT}: test accuracy {headline.interval(inputs.metrics['accuracy'])}")
+        print(f"{artifacts.REPORT}: test accuracy {headline.estimate(inputs.metrics['accuracy'])}")
 
 
 if __name__ == "__main__":

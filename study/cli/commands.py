@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     root = Path.cwd()
 
     def report(history: History, space: Space) -> Path:
-        from study.report.write import write_report  # matplotlib and its friends take a second that no search shall wait for
+        from study.report.page import write_report  # matplotlib and its friends take a second that no search shall wait for
 
         return write_report(history, space, root)
 
@@ -137,7 +137,7 @@ def stop_study(arguments: argparse.Namespace) -> int:
 
 def write_report(arguments: argparse.Namespace) -> int:
     from study.cli.status import history_of
-    from study.report.write import write_report
+    from study.report.page import write_report
     from study.space.space import Space
     from study.state.errors import UsageError
 

@@ -62,7 +62,7 @@ def cost(history: History) -> Cost:
     bars = tuple(bar for run in history.runs.values() for bar in _bars(run))
     device: dict[str, float] = {}
     for run in history.runs.values():
-        kind = "finalists" if run.phase == "final" else run.state
+        kind = kind_of(run)
         device[kind] = device.get(kind, 0.0) + run.seconds
     skipped = [(epochs, epochs * run.seconds / len(run.epochs)) for run in history.trials if (epochs := _skipped(run))]
     searched = [run for run in history.trials if run.ended]
@@ -78,6 +78,11 @@ def cost(history: History) -> Cost:
         saved=sum(seconds for _, seconds in skipped),
         trials_per_hour=len(searched) * HOUR / sum(inside) if searched and sum(inside) > 0 else None,
     )
+
+
+def kind_of(run: Run) -> str:
+    """What a run's time counts as: its state, or ``finalists``."""
+    return "finalists" if run.phase == "final" else run.state
 
 
 def _skipped(run: Run) -> int:

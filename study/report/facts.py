@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.statistics import Proportion, mean_interval
+from pipeline.report.table import Estimate
 from study.report.axes import Axis, axis_of, cell, distribution
 from study.space.space import Space
 from study.state.best import non_dominated
@@ -21,20 +21,6 @@ from study.state.records import WinnerTest
 
 TOP = 20  # rows of the leader board
 WORDS = {"COMPLETE": "complete", "PRUNED": "stopped early", "PAUSED": "paused", "RUNNING": "running", "FAIL": "failed"}
-
-
-@dataclass(frozen=True)
-class Range:
-    """A value with its 95 % interval.
-
-    kind : Wilson, of one training over the validation images; t, of the mean over ``n`` seeds
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    kind: Literal["Wilson", "t"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +34,7 @@ class Group:
 
     runs: tuple[Run, ...]
     value: float
-    accuracy: Range
+    accuracy: Estimate
 
     @property
     def first(self) -> Run:
@@ -107,8 +93,10 @@ class Facts:
     @cached_property
     def best(self) -> Run | None:
         """The complete trial of the best quality; of equals the smaller network, then the earlier."""
-        quality = self.quality
-        return min(self.complete, key=lambda run: (quality.cost(quality.value(run)), run.parameters, run.trial), default=None)
+        sign = self.quality.sign
+        return min(
+            self.complete, key=lambda run: (-sign * (self.quality.value(run) or 0.0), run.parameters, run.trial), default=None
+        )
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -125,13 +113,13 @@ class Facts:
         value = float(np.mean([self.quality.value(run) for run in chosen]))
         return Group(chosen, value, self.range(accuracies))
 
-    def range(self, accuracies: Sequence[float]) -> Range:
+    def range(self, accuracies: Sequence[float]) -> Estimate:
         """Of one training the Wilson interval, of several the t interval of their mean, both within [0, 1]."""
         if len(accuracies) == 1:
             share = self.proportion(accuracies[0])
-            return Range(share.value, share.low, share.high, share.n, "Wilson")
+            return Estimate(share.value, share.low, share.high, share.n, "Wilson")
         mean = mean_interval(accuracies, 1 / self.images)
-        return Range(mean.value, max(mean.low, 0.0), min(mean.high, 1.0), mean.n, "t")
+        return Estimate(mean.value, max(mean.low, 0.0), min(mean.high, 1.0), mean.n, "t")
 
     def proportion(self, accuracy: float) -> Proportion:
         return Proportion.of(round(accuracy * self.images), self.images)

@@ -5,16 +5,65 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.evaluation.drawing import Drawing, to_svg
-from pipeline.report import formats, inline
-from pipeline.report.page import LEVELS, Drawn
+from pipeline.artifacts import atomic_folder
+from pipeline.evaluation.drawing import Drawing, to_png, to_svg
+from pipeline.report import document, formats
+from pipeline.report.table import Table
+from pipeline.verdict import LEVELS
+
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page with the files beside it; nothing is drawn before :meth:`write`.
+
+    draw : makes the figures, which the page places by name
+    files : tables that are written as CSV
+    name, tree : of the JSON file and its content, plain data
+    """
+
+    page: document.Page
+    draw: Callable[[], list[Drawing]]
+    files: Sequence[Table]
+    name: str
+    tree: Mapping[str, Any]
+
+    def html(self, drawings: Sequence[Drawing]) -> str:
+        return document.render(self.page, [figure(drawing) for drawing in drawings])
+
+    def write(self, folder: Path) -> None:
+        """Put the report in place of what ``folder`` held.
+
+        ``index.html`` (complete by itself), ``TABLE.csv``, ``NAME.json``, ``figures/NAME.png`` and ``figures/NAME.csv`` (what is
+        drawn).
+        """
+        drawings = self.draw()
+        with atomic_folder(folder) as made:
+            (made / "figures").mkdir()
+            (made / PAGE).write_text(self.html(drawings), encoding="utf-8")
+            for drawing in drawings:
+                (made / "figures" / f"{drawing.name}.png").write_bytes(to_png(drawing.figure))
+                (made / "figures" / f"{drawing.name}.csv").write_text(_csv(drawing.numbers), encoding="utf-8")
+            for table in self.files:
+                (made / f"{table.name}.csv").write_text(_csv(table.frame()), encoding="utf-8")
+            tree = json.dumps(self.tree, indent=2, allow_nan=False, default=float)
+            (made / f"{self.name}.json").write_text(f"{tree}\n", encoding="utf-8")
+
+
+def _csv(numbers: pd.DataFrame) -> str:
+    return numbers.to_csv(index=False, float_format="%.6g")
 
 
 def render(package: str, kind: str, titles: Mapping[str, str], view: Mapping[str, Any], drawings: Sequence[Drawing]) -> str:
@@ -37,15 +86,14 @@ def render(package: str, kind: str, titles: Mapping[str, str], view: Mapping[str
     )
     environment.filters |= formats.FILTERS
     shared = resources.files("pipeline.report") / "templates"
-    own = resources.files("study.report") / "templates"
     script = (shared / "page.js").read_text()
     page = environment.get_template("document.html.jinja").render(
         view,
         kind=kind,
-        figures={drawing.name: drawn(drawing) for drawing in drawings},
-        level_names=LEVELS,
+        figures={drawing.name: figure(drawing) for drawing in drawings},
+        level_names={level: " ".join(words) for level, words in LEVELS.items()},
         sections=[{"id": name, "title": title} for name, title in titles.items()],
-        css=Markup((shared / "page.css").read_text() + (own / "document.css").read_text()),
+        css=Markup((shared / "page.css").read_text()),
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         version=importlib.metadata.version("studyline"),
@@ -53,16 +101,6 @@ def render(package: str, kind: str, titles: Mapping[str, str], view: Mapping[str
     return page.lstrip()
 
 
-def drawn(drawing: Drawing) -> Drawn:
-    """A figure as an element of the page, its numbers as a download."""
-    svg = to_svg(drawing)
-    width = round(inline.width(svg))
-    return Drawn(
-        name=drawing.name,
-        title=drawing.title,
-        label=drawing.caption,
-        svg=inline.figure(svg, drawing.name, f"{drawing.title}. {drawing.caption}"),
-        csv=inline.data_uri(drawing.numbers.to_csv(index=False, float_format="%.6g").encode(), "text/csv"),
-        width=width,
-        broad=width > 600,
-    )
+def figure(drawing: Drawing) -> document.Figure:
+    """A drawing as an element of the page, its numbers as a download."""
+    return document.Figure.of(drawing.name, drawing.title, drawing.caption, to_svg(drawing), _csv(drawing.numbers))

@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
-
 from pipeline.lineage import without_password
 from pipeline.report import formats
-from pipeline.report.headline import Key, strip
+from pipeline.report.document import Head, Key
+from pipeline.report.table import Estimate
 from study.engine.live import architecture
 from study.report.cost import Cost
-from study.report.facts import Facts, Range
+from study.report.facts import Facts
 from study.report.findings import Findings
+from study.report.ledger import device_time
 from study.state.history import History, Run
-from study.state.records import Share, WinnerTest
+from study.state.records import WinnerTest
 
 
-def view(findings: Findings, now: int) -> dict[str, Any]:
-    """All that the template of the headline needs; ``now`` in milliseconds since 1970."""
+def head(findings: Findings, now: int) -> Head:
+    """The top of the page; ``now`` in milliseconds since 1970."""
     facts = findings.facts
-    run, shown = leader(facts)
+    run, estimate = leader(facts)
     name = facts.history.spec.name
-    number = None if shown is None else f"{100 * shown.value:.{formats.digits_for(facts.images)}f}"
-    return {
-        "name": name,
-        "page_title": f"{name}: {number} % – studyline" if number else f"{name} – studyline",
-        "date": datetime.fromtimestamp(now / 1000, UTC).strftime("%-d %b %Y, %H:%M UTC"),
-        "datetime": datetime.fromtimestamp(now / 1000, UTC).isoformat(),
-        "finished": facts.finished,
-        "number": number,
-        "value": None if shown is None else shown.value,
-        "title": _title(facts, run),
-        "strip": strip(_intervals(facts, shown)) if shown else None,
-        "lede": lede(findings, run, shown),
-        "figures": keys(findings, run),
-    }
+    number = f"{100 * estimate.value:.{formats.digits_for(facts.images)}f}" if estimate else None
+    return Head(
+        name=name + ("" if facts.finished else " (not finished)"),
+        window=f"{name}: {number} % – studyline" if number else f"{name} – studyline",
+        when=formats.moment(now),
+        title=_title(facts, run),
+        lede=lede(findings, run, estimate),
+        keys=keys(findings, run),
+        number=(estimate.value, number, "%") if estimate and number else None,
+        intervals=_intervals(facts, estimate) if estimate else {},
+    )
 
 
-def leader(facts: Facts) -> tuple[Run | None, Range | None]:
+def leader(facts: Facts) -> tuple[Run | None, Estimate | None]:
     """The winner with the interval over its fresh seeds; before there is one, the best complete trial with its own."""
     told = facts.history.winner
     if told is not None:
@@ -59,43 +54,26 @@ def _title(facts: Facts, run: Run | None) -> str:
     return f"validation accuracy of the best trial{'' if facts.finished else ' so far'}, trial {run.trial}"
 
 
-def _intervals(facts: Facts, shown: Range) -> dict[str, Mapping[str, Any]]:
-    rows: dict[str, Mapping[str, Any]] = {
-        "Validation": {"n": facts.images, "value": shown.value, "low": shown.low, "high": shown.high}
-    }
-    told = facts.tested
-    if told:
-        rows["Test"] = test_range(told)
-        if told.n > 1:  # above it is the interval over seeds
-            rows["Test images"] = _row(told.first.n, told.first)
-    return rows
+def _intervals(facts: Facts, validation: Estimate) -> dict[str, Estimate]:
+    """By name the rows of the axis below the headline."""
+    tested = facts.tested
+    if not tested:
+        return {"Validation": validation}
+    first = Estimate(tested.first.value, tested.first.low, tested.first.high, tested.first.n)
+    if tested.mean is None or tested.low is None or tested.high is None:
+        return {"Validation": validation, "Test": first}
+    seeds = Estimate(tested.mean, max(tested.low, 0.0), min(tested.high, 1.0), tested.n, "t")
+    return {"Validation": validation, "Test": seeds, "Test images": first}
 
 
-def _row(n: int, share: Share) -> dict[str, Any]:
-    return {"n": n, "value": share.value, "low": share.low, "high": share.high}
-
-
-def test_range(told: WinnerTest) -> dict[str, Any]:
-    """Of the test accuracy the mean with its t interval within [0, 1]; of one training its Wilson interval."""
-    if told.low is not None and told.high is not None:
-        return {"n": told.images, "value": told.mean, "low": max(told.low, 0.0), "high": min(told.high, 1.0)}
-    return _row(told.images, told.first)
-
-
-def lede(findings: Findings, run: Run | None, shown: Range | None) -> str:
+def lede(findings: Findings, run: Run | None, shown: Estimate | None) -> str:
     """What was searched, how long, and what came of it, in a few sentences."""
     facts, told = findings.facts, findings.facts.history
     dataset, study = told.lineage.dataset.name, told.spec.study
     sentences = []
     if run is not None and shown is not None:
-        digits = formats.digits_for(facts.images)
-        low, high = (formats.percent(value, digits) for value in (shown.low, shown.high))
-        what = (
-            f"t interval over {shown.n} fresh seeds"
-            if shown.kind == "t"
-            else f"Wilson, one training, {shown.n:,} validation images"
-        )
-        sentences.append(f"95{formats.NARROW}% interval {low} to {high} ({what}).")
+        method = f"t interval over {shown.n} fresh seeds" if shown.kind == "t" else shown.method
+        sentences.append(f"95{formats.NARROW}% interval {shown.interval(facts.images)} ({method}).")
         if told.winner is None:
             sentences.append("It was picked as the best of many, which flatters it.")
         elif (rivals := len(told.winner.finalists)) > 1:
@@ -124,11 +102,10 @@ def _test_sentences(tested: WinnerTest) -> list[str]:
     """What test says, and by how much the sample of test images may be off, which the interval over seeds leaves out."""
     found = [formats.sentence(tested.summary)]
     if tested.n > 1:
-        digits = formats.digits_for(tested.images)
-        low, high = (formats.percent(value, digits) for value in (tested.first.low, tested.first.high))
+        first = Estimate(tested.first.value, tested.first.low, tested.first.high, tested.first.n)
         found.append(
-            f"That t interval over seeds leaves out that the test images are a sample: the Wilson interval of the first training "
-            f"over them is {low} to {high}."
+            "This t interval covers seeds only, not the sample of test images: the Wilson interval of the first training over "
+            f"them is {first.interval(first.n)}."
         )
     return found
 
@@ -168,7 +145,7 @@ def _spent(told: Cost) -> list[Key]:
     busy, there = (sum(values) for values in zip(*told.slots.values(), strict=True)) if told.slots else (0.0, 0.0)
     share = busy / there if there else None
     return [
-        Key("Device time", seconds, formats.duration(seconds), f"on {formats.plural(len(told.slots), 'slot') or 'no slot'}"),
+        device_time(told),
         Key("Saved by stopping", told.saved, formats.duration(told.saved), saved),
         Key("Trials per hour", told.trials_per_hour, formats.short(told.trials_per_hour), "while searching"),
         Key("Utilisation", share, formats.percent(share, 0), "of the slots' time"),

@@ -1,215 +1,213 @@
-"""Tables of the page, as plain rows."""
+"""Tables of a study's page: its configurations, its finalists, the front, and what failed."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pipeline.config import to_tree
-from pipeline.epochs import MEASURES
+from pipeline.evaluation.statistics import p_text
 from pipeline.lineage import without_password
 from pipeline.report import formats
-from pipeline.report.provenance import Origin, yaml_text
+from pipeline.report.table import Cell, Column, Table
 from study.engine.live import architecture
+from study.report import ledger
+from study.report.axes import short_name
 from study.report.facts import TOP, WORDS, Facts, Group, respect
-from study.report.findings import Findings
 from study.state.history import Run
 from study.state.objective import OBJECTIVES
+from study.state.records import Finalist, Winner
 from study.state.spec import flat
 
-Pages = Callable[[Run], str | None]
-Row = dict[str, Any]
 MOST_REASONS = 3  # runs named for one reason
 
 
-def leaders(facts: Facts, pages: Pages) -> list[Row]:
-    """Every configuration that was trained, best first, with what the leader board and ``leaderboard.csv`` say of it."""
-    return [_leader(rank, group, facts, pages) for rank, group in enumerate(facts.groups, 1)]
+def leaders(facts: Facts, pages: ledger.Pages) -> Table:
+    """Every configuration that was trained, best first."""
+    digits, winner = formats.digits_for(facts.images), facts.history.winner
+    group = winner.group if winner else None
+    names = dict.fromkeys(name for item in facts.groups for name in item.first.params)
+    low, high = _axis(facts)
+
+    def trials(item: Group) -> tuple[Cell, ...]:
+        *rest, last = item.runs[:2]
+        more = f"+ {len(item.runs) - 2}" if len(item.runs) > 2 else ""
+        shown = [Cell(run.key, f"{run.key},", link=pages(run), id=run.key) for run in rest]
+        hidden = [Cell(run.key, "", id=run.key) for run in item.runs[2:]]
+        return (*shown, Cell(last.key, last.key, link=pages(last), id=last.key, note=more), *hidden)
+
+    def bar(item: Group) -> Cell:
+        ends = {name: getattr(item.accuracy, name) for name in ("low", "value", "high")}
+        places = {name: min(max((value - low) / ((high - low) or 1.0), 0.0), 1.0) for name, value in ends.items()}
+        return Cell(None, "", bar=places if low <= item.accuracy.value <= high else None)
+
+    def epochs(item: Group) -> Cell:
+        count, state = len(item.first.epochs), WORDS[item.first.state]
+        note = "" if item.complete else f"of {_planned(item)}, {state.removesuffix(' early')}"
+        return Cell(count, str(count), note=note)
+
+    def network(item: Group) -> Cell:
+        text = architecture(item.first)
+        settings = ", ".join(f"{short_name(name)} {_setting(value)}" for name, value in item.first.params.items())
+        return Cell(text, text, details=settings, tag="winner" if item.first.group == group else "")
+
+    quality = facts.quality
+    ranks = {id(item): rank for rank, item in enumerate(facts.groups, 1)}
+    columns = [
+        Column("rank", "#", lambda item: ranks[id(item)]),
+        Column("trials", "Trial", trials),
+        Column("winner", None, lambda item: item.first.group == group),
+        Column("accuracy", "Accuracy", lambda item: item.accuracy.value, partial(formats.percent, digits=digits)),
+        Column("low", None, lambda item: item.accuracy.low),
+        Column("high", None, lambda item: item.accuracy.high),
+        Column("interval", None, lambda item: item.accuracy.kind),
+        Column("", "95 % interval", lambda item: item.accuracy.interval(facts.images)),
+        Column("", "", bar),
+        *(
+            Column(name, one.label if one == quality else None, partial(_mean, name), partial(one.text, images=facts.images))
+            for name, one in OBJECTIVES.items()
+            if one.measured and name != "accuracy"
+        ),
+        Column("seeds", "n", lambda item: len(item.runs)),
+        Column("epochs", "Epochs", epochs),
+        Column("of_epochs", None, _planned),
+        Column("parameters", "Parameters", lambda item: item.first.parameters, formats.count),
+        Column("seconds", "Time", lambda item: sum(run.seconds for run in item.runs), formats.duration),
+        Column("state", None, lambda item: WORDS[item.first.state]),
+        Column("network", "Network and settings", network),
+        *(Column(name, None, partial(_param, name)) for name in names),
+    ]
+    return Table("leaderboard", "Leader board", columns, facts.groups, best=lambda item: item.first.group == group, style="board")
 
 
-def _leader(rank: int, group: Group, facts: Facts, pages: Pages) -> Row:
-    run, accuracy = group.first, group.accuracy
-    told = facts.history.winner
-    return {
-        "rank": rank,
-        "trials": [{"trial": item.trial, "page": pages(item)} for item in group.runs],
-        "winner": bool(told and told.group == run.group),
-        "accuracy": accuracy.value,
-        "low": accuracy.low,
-        "high": accuracy.high,
-        "interval": accuracy.kind,
-        "seeds": len(group.runs),
-        **{name: _mean([OBJECTIVES[name].value(item) for item in group.runs]) for name in MEASURES if name != "accuracy"},
-        "epochs": len(run.epochs),
-        "of_epochs": run.config.train.epochs,
-        "parameters": run.parameters,
-        "seconds": sum(item.seconds for item in group.runs),
-        "state": WORDS[run.state],
-        "network": architecture(run),
-        "settings": {name: _setting(value) for name, value in run.params.items()},
-    }
+def _axis(facts: Facts) -> tuple[float, float]:
+    """Lowest and highest end of the intervals that are shown; of those that lie far below, none."""
+    shown = facts.groups[:TOP]
+    judged = [item.accuracy for item in shown if item.complete] or [item.accuracy for item in shown]
+    return min((item.low for item in judged), default=0.0), max((item.high for item in judged), default=1.0)
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def _mean(name: str, item: Group) -> float | None:
+    values = [value for run in item.runs if (value := OBJECTIVES[name].value(run)) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _planned(item: Group) -> int:
+    return item.first.config.train.epochs
+
+
+def _param(name: str, item: Group) -> str | None:
+    return _setting(item.first.params[name]) if name in item.first.params else None
 
 
 def _setting(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
     if isinstance(value, Mapping):
         return " ".join(f"{key} {formats.scalar(part)}" for key, part in value.items())
-    return formats.scalar(value)
+    return f"{value:.3g}" if isinstance(value, float) else formats.scalar(value)
 
 
-def board(rows: list[Row]) -> list[Row]:
-    """The rows that are shown, each with its interval as shares of an axis; of what lies far below, none."""
-    shown = rows[:TOP]
-    judged = [row for row in shown if row["state"] == WORDS["COMPLETE"]] or shown
-    floor, top = min((row["low"] for row in judged), default=0.0), max((row["high"] for row in judged), default=1.0)
-    scale = (top - floor) or 1.0
-
-    def bar(row: Row) -> dict[str, float] | None:
-        places = {"low": row["low"], "value": row["accuracy"], "high": row["high"]}
-        inside = {name: min(max((value - floor) / scale, 0.0), 1.0) for name, value in places.items()}
-        return inside if floor <= row["accuracy"] <= top else None
-
-    return [row | {"bar": bar(row)} for row in shown]
-
-
-def finalists(facts: Facts, pages: Pages) -> list[Row]:
+def finalists(facts: Facts, pages: ledger.Pages) -> Table:
     """What the confirmation says of each finalist, best mean first, with links to its trainings."""
-    told = facts.history.winner
-    if told is None:
-        return []
-    rows = []
-    for item in told.finalists:
-        finals = [run for run in facts.history.finals if run.trial == item.trial]
-        links = [{"key": run.key, "page": pages(run)} for run in finals]
-        first = facts.history.runs.get(str(item.trial))
-        rows.append(
-            {
-                "item": replace(item, low=_within(facts, item.low), high=_within(facts, item.high)),
-                "winner": item.trial == told.trial,
-                "leader": item.trial == told.leader,
-                "runs": links,
-                "network": architecture(first) if first else formats.NOTHING,
-            }
-        )
-    return rows
+    winner, quality = facts.history.winner or Winner(trial=-1, group=""), facts.quality
+    text = partial(quality.text, images=facts.images)
+
+    def trial(item: Finalist) -> Cell:
+        tag = "winner" if item.trial == winner.trial else "ties" if item.ties else ""
+        return Cell(str(item.trial), str(item.trial), tag=tag)
+
+    def seeds(item: Finalist) -> tuple[Cell, ...]:
+        runs = [run for run in facts.history.finals if run.trial == item.trial]
+        failed = (Cell(None, "", note=f"({item.failures} failed)"),) if item.failures else ()
+        return (*(Cell(run.key, str(number), link=pages(run)) for number, run in enumerate(runs)), *failed)
+
+    def interval(item: Finalist) -> str | None:
+        low, high = (_within(facts, end) for end in (item.low, item.high))
+        return None if low is None or high is None else formats.span(low, high, text)
+
+    def apart(item: Finalist) -> str | None:
+        difference = item.difference
+        return formats.span(difference.low, difference.high, quality.signed) if difference else None
+
+    columns = [
+        Column("", "Trial", trial),
+        Column("", "Mean", lambda item: item.mean, text),
+        Column("", "95 % interval", interval),
+        Column("", "Seeds", seeds),
+        Column("", "In search", lambda item: item.search_value, text),
+        Column("", "Optimism", lambda item: item.optimism, quality.signed),
+        Column("", "To leader", lambda item: quality.signed(item.difference.value) if item.difference else
+               "leader" if item.trial == winner.leader else None),
+        Column("", "95 % interval", apart),
+        Column("", "p", lambda item: item.p_holm if item.difference else None, p_text,
+               hint="paired t test, corrected for all finalists by Holm's method"),
+        Column("", "Parameters", lambda item: item.parameters, formats.count),
+    ]  # fmt: skip
+    rows = winner.finalists
+    return Table("finalists", "Finalists", columns, rows, best=lambda item: bool(item.trial == winner.trial))
 
 
 def _within(facts: Facts, value: float | None) -> float | None:
-    """A bound of a share as far as there are shares."""
-    return value if value is None or not facts.quality.share else min(max(value, 0.0), 1.0)
+    """A bound of an accuracy as far as there are accuracies."""
+    return min(max(value, 0.0), 1.0) if value is not None and facts.quality.share else value
 
 
-def front(facts: Facts, pages: Pages) -> list[Row]:
+def front(facts: Facts, pages: ledger.Pages) -> Table:
     """The non-dominated trials, what each is in every respect."""
-    names = list(dict.fromkeys([*facts.respects, "accuracy", "parameters"]))
-    return [
-        {"trial": run.trial, "page": pages(run), "network": architecture(run)} | {name: respect(run, name) for name in names}
-        for run in facts.front
+    chosen = {*facts.respects, "accuracy", "parameters"}
+    columns = [
+        Column("trial", "Trial", lambda run: Cell(run.trial, run.key, link=pages(run))),
+        *(
+            Column(name, one.label, partial(respect, name=name), partial(one.text, images=facts.images))
+            for name, one in OBJECTIVES.items()
+            if name in chosen
+        ),
+        Column("network", "Network", lambda run: Cell(architecture(run), architecture(run), style="soft")),
     ]
+    return Table("front", "Pareto front", columns, facts.front)
 
 
-def failures(facts: Facts) -> list[Row]:
+@dataclass(frozen=True)
+class Failure:
+    """Runs that failed for one cause and one reason, but for the numbers in it."""
+
+    cause: str
+    runs: list[Run]
+
+    @property
+    def examples(self) -> str:
+        more = ", …" if len(self.runs) > MOST_REASONS else ""
+        return ", ".join(run.key for run in self.runs[:MOST_REASONS]) + more
+
+
+def failures(facts: Facts) -> Table:
     """Failed runs and impossible combinations by cause and reason, the most frequent first."""
-    found = [run for run in facts.history.runs.values() if run.state == "FAIL" or run.cause == "impossible"]
-    kinds = Counter((run.cause or "unknown", _alike(run.reason)) for run in found)
-    rows = []
-    for (cause, alike), number in kinds.most_common():
-        same = [run for run in found if (run.cause or "unknown", _alike(run.reason)) == (cause, alike)]
-        rows.append(
-            {
-                "cause": cause,
-                "runs": number,
-                "reason": without_password(same[0].reason or formats.NOTHING),
-                "seconds": sum(run.seconds for run in same),
-                "examples": ", ".join(run.key for run in same[:MOST_REASONS]) + (", …" if number > MOST_REASONS else ""),
-            }
-        )
-    return rows
-
-
-def _alike(reason: str | None) -> str:
-    """A reason without its numbers, as they differ where the cause does not."""
-    return re.sub(r"\d[\d.e+-]*", "#", reason or "")
-
-
-def costs(findings: Findings) -> list[Row]:
-    """Device seconds by what became of the trainings."""
-    told, history = findings.cost, findings.facts.history
-    rows = []
-    for kind, seconds in sorted(told.device.items(), key=lambda item: -item[1]):
-        runs = [run for run in history.runs.values() if ("finalists" if run.phase == "final" else run.state) == kind]
-        epochs = sum(len(run.epochs) for run in runs)
-        rows.append({"kind": WORDS.get(kind, kind), "runs": len(runs), "epochs": epochs, "seconds": seconds})
-    return rows
-
-
-def slots(findings: Findings) -> list[Row]:
-    """Busy time of each slot, and of the time that there was such a slot the share."""
-    return [
-        {"slot": name, "busy": busy, "there": there, "share": busy / there if there > 0 else None}
-        for name, (busy, there) in findings.cost.slots.items()
+    kinds: dict[tuple[str, str], list[Run]] = {}
+    for run in facts.history.runs.values():
+        if run.state == "FAIL" or run.cause == "impossible":
+            alike = re.sub(r"\d[\d.e+-]*", "#", run.reason or "")  # numbers differ where the cause does not
+            kinds.setdefault((run.cause or "unknown", alike), []).append(run)
+    rows = [Failure(cause, runs) for (cause, _), runs in kinds.items()]
+    columns = [
+        Column("cause", "Cause", lambda row: row.cause),
+        Column("runs", "Runs", lambda row: len(row.runs)),
+        Column("reason", "Reason", lambda row: without_password(row.runs[0].reason or formats.NOTHING)),
+        Column("seconds", "Device time", lambda row: sum(run.seconds for run in row.runs), formats.duration),
+        Column("examples", "Trials", lambda row: row.examples),
     ]
+    return Table("failures", "Failures", columns, sorted(rows, key=lambda row: -len(row.runs)))
 
 
 def fixed(facts: Facts) -> str:
     """What no trial changed, as YAML: sections data, model and train without what the space sets, and the study's own."""
     tree = to_tree(facts.history.spec.params)
-    paths = facts.space.paths
-    kept = {
-        path: value
-        for path, value in flat({name: tree[name] for name in ("data", "model", "train", "study")}).items()
-        if not any(path == name or path.startswith((f"{name}.", f"{name}[")) for name in paths)
-    }
-    kept = {path: without_password(value) if isinstance(value, str) else value for path, value in kept.items()}
-    return "\n".join(f"{path}: {formats.scalar(value)}" for path, value in kept.items() if path not in ("train.seed",)) + "\n"
-
-
-def space_text(facts: Facts) -> str:
-    return yaml_text(facts.history.spec.tree)
-
-
-def lineage(facts: Facts) -> list[Origin]:
-    """What the study was made from."""
-    told, spec = facts.history.lineage, facts.history.spec
-    dataset = told.dataset
-    hosts = sorted({event["host"] for event in facts.history.sessions if event["kind"] == "opened"})
-    return [
-        Origin("Study", spec.name, code=True),
-        Origin("Data", dataset.name, note=f"{dataset.images['train']:,} training, {facts.images:,} validation images"),
-        Origin("Data fingerprint", spec.fingerprint, code=True),
-        Origin("Git commit", told.git_commit or "not in a git repository", code=True, note=told.dirty),
-        Origin(
-            "Seeds",
-            f"study {spec.study.seed}, split {dataset.split_seed}",
-            note="those of the trainings follow from the study's",
-        ),
-        Origin("Sampler, pruner", f"{spec.study.sampler}, {spec.study.pruner}"),
-        Origin("Environment", ", ".join(f"{name} {version}" for name, version in told.environment.items())),
-        Origin("Machines", ", ".join(hosts) or formats.NOTHING),
-        Origin("Begun with", without_password(told.command) or formats.NOTHING, code=True),
-    ]
-
-
-def commands(facts: Facts) -> str:
-    """What goes on with the study, takes its winner over, and would run it again."""
-    told, spec = facts.history.lineage, facts.history.spec
+    values = flat({name: tree[name] for name in ("data", "model", "train", "study")})
+    searched = tuple(f"{name}{end}" for name in facts.space.paths for end in (".", "["))
     lines = [
-        f"study run --name {spec.name} --trials {max(len(facts.history.trials), spec.study.trials)}  # goes on to that total"
+        f"{path}: {formats.scalar(without_password(value) if isinstance(value, str) else value)}\n"
+        for path, value in values.items()
+        if path != "train.seed" and path not in facts.space.paths and not path.startswith(searched)
     ]
-    if facts.complete:
-        lines.append(f"study promote {spec.name}  # writes the best configuration into params.yaml")
-    if told.git_commit:
-        lines.append(f"git checkout {told.git_commit}")
-    command = without_password(told.command)
-    if command:
-        lines.append(f"{command} --new  # the same search once more")
-    return "\n".join(lines)
+    return "".join(lines)

@@ -10,7 +10,8 @@ import pandas as pd
 from pipeline.evaluation import course
 from pipeline.evaluation.statistics import Proportion, difference
 from pipeline.report import formats
-from pipeline.verdict import Verdict
+from pipeline.report.formats import signed
+from pipeline.verdict import Verdict, worst_first
 from study.report import search_verdicts
 from study.report.facts import Facts
 from study.report.findings import Findings
@@ -27,8 +28,7 @@ def judge(findings: Findings) -> list[Verdict]:
         winner, left_out, optimism, tested, noise, over_fitted, rising,
         *search_verdicts.RULES,
     )  # fmt: skip
-    found = [verdict for rule in rules if (verdict := rule(findings))]
-    return sorted(found, key=lambda verdict: ("bad", "warn", "good", "info").index(verdict.level))
+    return worst_first(verdict for rule in rules if (verdict := rule(findings)))
 
 
 def winner(findings: Findings) -> Verdict | None:
@@ -104,23 +104,13 @@ def _differences(facts: Facts) -> str:
     if not apart:
         return ""
     shown, gap = won[0] if won else min(apart, key=lambda pair: abs(pair[1].value))
-    value, low, high = (points(one, facts).removesuffix(" points") for one in (gap.value, gap.low, gap.high))
+    value, low, high = (facts.quality.signed(one) for one in (gap.value, gap.low, gap.high))
     unit = " points" if facts.quality.share else ""
     what = "The winner's distance to" if won else f"Nearest is trial {shown.trial} to"
     return (
         f"{what} the leader, trial {told.leader}: {value}{unit} ({low} to {high}, paired over {shown.n} seeds,"
         f" Holm-corrected p = {shown.p_holm:.2g})."
     )
-
-
-def points(value: float, facts: Facts) -> str:
-    """A difference of two values: in percentage points, or as a loss."""
-    return facts.quality.difference(value)
-
-
-def signed(share: float) -> str:
-    """A difference of shares in percentage points: ``+1.20``."""
-    return f"{100 * share:+.2f}".replace("-", "\u2212")
 
 
 def optimism(findings: Findings) -> Verdict | None:
@@ -140,10 +130,10 @@ def optimism(findings: Findings) -> Verdict | None:
     edge = top.high if quality.more else top.low
     high = min(top.high or 0.0, 1.0) if quality.share else top.high
     evidence = (
-        f"The search's best value was {facts.quality.text(top.search_value, facts.images)} (trial {top.trial}); over "
-        f"{top.n} fresh seeds the same configuration has {facts.quality.text(top.mean, facts.images)} on average "
+        f"The search's best value was {quality.text(top.search_value, facts.images)} (trial {top.trial}); over "
+        f"{top.n} fresh seeds the same configuration has {quality.text(top.mean, facts.images)} on average "
         f"({quality.text(top.low, facts.images)} to {quality.text(high, facts.images)}). "
-        f"Mean optimism of all finalists {points(told.mean_optimism or 0.0, facts)}."
+        f"Mean optimism of all finalists {quality.points(told.mean_optimism or 0.0)}."
     )
     if quality.cost(top.search_value) < quality.cost(edge) and (top.optimism or 0.0) > quality.resolution(facts.images):
         remedy = "Quote the mean over fresh seeds, not the best trial."
@@ -166,7 +156,7 @@ def tested(findings: Findings) -> Verdict | None:
     gap = difference(test, validation)
     evidence = (
         f"Run {run.key}: test {formats.percent(test.value)} (n = {test.n:,}), validation {formats.percent(validation.value)} "
-        f"(n = {validation.n:,}); difference {signed(gap.value)} points ({signed(gap.low)} to {signed(gap.high)})."
+        f"(n = {validation.n:,}); difference {signed(gap.value)} points ({formats.span(gap.low, gap.high, signed)})."
     )
     if gap.high < 0:
         remedy = "Hold out more validation images (data.validation), or search with fewer trials."
@@ -199,10 +189,11 @@ def noise(findings: Findings) -> Verdict | None:
     if lead >= 2 * spread:
         return None
     first, second = (group.first.trial for group in groups[:2])
+    lead_text, spread_text = (facts.quality.points(value).lstrip("+") for value in (lead, spread))
     evidence = (
-        f"In the search trial {first} led trial {second} by {points(lead, facts).lstrip('+')}; another seed moves one training "
-        f"by {points(spread, facts).lstrip('+')} (standard deviation, from {formats.plural(freedom + len(repeated), 'training')} "
-        f"of {formats.plural(len(repeated), 'configuration')})."
+        f"In the search trial {first} led trial {second} by {lead_text}; another seed moves one training by {spread_text} "
+        f"(standard deviation, from {formats.plural(freedom + len(repeated), 'training')} of "
+        f"{formats.plural(len(repeated), 'configuration')})."
     )
     return Verdict("info", "The lead in the search is smaller than the noise between seeds", evidence)
 

@@ -103,9 +103,13 @@ class Objective:
         """Return it without its unit, as the first of two."""
         return self.text(value, images).removesuffix(f"{formats.NARROW}%")
 
-    def difference(self, value: float) -> str:
+    def signed(self, difference: float) -> str:
         """Return a difference of two values with its sign: in percentage points, or as it is."""
-        return (f"{100 * value:+.2f} points" if self.share else f"{value:+.4f}").replace("-", "\u2212")
+        return formats.signed(difference) if self.share else f"{difference:+.4f}".replace("-", "\u2212")
+
+    def points(self, difference: float) -> str:
+        """Return the same with its unit."""
+        return self.signed(difference) + (" points" if self.share else "")
 
 
 OBJECTIVES = {

@@ -194,7 +194,7 @@ def test_the_headline_is_the_test_accuracy_with_its_interval(full: Path, page: P
     accuracy = read(full).metrics["accuracy"]
     assert [data for path, data in page.texts if path[-3:] == ("h1", "span", "data")] == [f"{100 * accuracy['value']:.1f}"]
     words = " ".join(page.texts_in("p"))
-    assert f"95\u202f% interval {100 * accuracy['low']:.1f}\u202f% to {100 * accuracy['high']:.1f}\u202f%" in words
+    assert f"95\u202f% interval {100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f}\u202f%" in words
 
 
 def test_the_worst_verdicts_come_first(full: Path, page: Page) -> None:
@@ -292,7 +292,7 @@ def test_a_training_that_diverged_in_its_first_epoch_is_not_said_to_have_trained
     told = {"state": "diverged", "reason": "train loss is NaN", "epochs_run": 0, "best_epoch": 0, "kept_epoch": 0}
     run = inputs.run | told | {"seconds": 0, "images_per_second": None}
     initial = "its training diverged in the first epoch; these are the initial weights"
-    lede = headline.lede(inputs.dataset, run, inputs.metrics["accuracy"])
+    lede = headline.lede(inputs.dataset, run, headline.estimate(inputs.metrics["accuracy"]))
     assert f"parameters, for 90 images of stripes; {initial}. Training diverged: Train loss is NaN" in lede
     assert headline.training(run).endswith(f"; {initial}. Train loss is NaN.")
     without = {name: figure for name, figure in inputs.figures.items() if not name.startswith("learning")}

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from pipeline import artifacts, config
 from pipeline.evaluation.statistics import Proportion
-from pipeline.report import formats, headline, inline, inputs, provenance, results
+from pipeline.report import document, formats, headline, inline, inputs, provenance, results
 
 SVG = """<svg xmlns="http://www.w3.org/2000/svg"
  xmlns:xlink="http://www.w3.org/1999/xlink" width="72pt" viewBox="0 0 72 36">
@@ -106,8 +106,8 @@ def test_numbers_and_sentences_read_as_people_write_them(text: str, expected: st
 
 @given(st.integers(1, 100_000), st.data())
 def test_the_axis_of_the_headline_holds_both_intervals_and_its_ticks_tell_them_apart(n: int, data: st.DataObject) -> None:
-    both = {name: vars(Proportion.of(data.draw(st.integers(0, n)), n)) for name in ("Test", "Validation")}
-    strip = headline.strip(both)
+    both = {name: headline.estimate(vars(Proportion.of(data.draw(st.integers(0, n)), n))) for name in ("Test", "Validation")}
+    strip = document.strip(both)
     for row in strip["rows"]:
         assert 0 <= row["left"] <= row["dot"] + 0.01
         assert row["dot"] <= row["left"] + row["width"] + 0.02
@@ -116,13 +116,6 @@ def test_the_axis_of_the_headline_holds_both_intervals_and_its_ticks_tell_them_a
     assert (lefts[0], lefts[-1]) == (0, 100)
     assert 3 <= len(lefts) <= 9
     assert len({tick["text"] for tick in strip["ticks"]}) == len(lefts)
-
-
-def test_verdicts_go_from_worst_to_mildest_and_keep_their_order_within_a_level() -> None:
-    verdicts = [{"level": level, "title": str(i)} for i, level in enumerate(["info", "good", "bad", "warn", "bad"])]
-    assert [verdict["title"] for verdict in headline.order(verdicts)] == ["2", "4", "3", "1", "0"]
-    assert headline.verdict_summary(verdicts) == "2 problems and 1 warning found."
-    assert headline.verdict_summary(verdicts[:2]) == "No problem found."
 
 
 def test_the_most_frequent_mistakes_are_named_most_frequent_first() -> None:

@@ -14,14 +14,13 @@ from pipeline.evaluation.statistics.means import ROUNDING, centre, finite, quant
 
 
 @dataclass(frozen=True)
-class PairedDifference:
-    """The difference of two settings measured in pairs, e.g. on the same seeds.
+class TTest:
+    """A two-sided t test of a mean against 0.
 
-    value : mean of first minus second
-    low, high : 95 % t interval of it, low <= value <= high
-    p_value : of the paired t test, two-sided, in [0, 1]; below 0.05 exactly where the interval leaves out 0
-    n : pairs, >= 2
-    std : of the difference of one pair, not less than the values' rounding leaves, >= 0
+    low, high : 95 % t interval of the mean, low <= value <= high
+    p_value : in [0, 1]; below 0.05 exactly where the interval leaves out 0
+    n : seeds or pairs, >= 2
+    std : of one of the averaged values, at least what their rounding leaves, >= 0
     """
 
     value: float
@@ -30,6 +29,17 @@ class PairedDifference:
     p_value: float
     n: int
     std: float
+
+
+class PairedDifference(TTest):
+    """The difference of two settings measured in pairs, e.g. on the same seeds: the mean of first minus second."""
+
+
+class Trend(TTest):
+    """The trend over the ordered levels of a setting, each seed measured at all levels.
+
+    value : mean over the seeds of the least-squares slope, per unit of the positions (per level if those are ranks)
+    """
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float], resolution: float = 0.0) -> PairedDifference:
@@ -93,25 +103,6 @@ def equivalence(first: Sequence[float], second: Sequence[float], margin: float, 
         p_beyond = min(1.0, 2 * float(stats.t.cdf(room / error, part.n - 1)))
     width = quantile(part.n, 1 - 2 * ALPHA) * error
     return Equivalence(part.value, part.value - width, part.value + width, p_value, p_beyond, part.n, margin)
-
-
-@dataclass(frozen=True)
-class Trend:
-    """The trend of values over the ordered levels of a setting, each seed measured at all levels.
-
-    value : mean over the seeds of the least-squares slope, per unit of the positions (per level where those are ranks)
-    low, high : 95 % t interval of it, low <= value <= high
-    p_value : of the t test of the slopes against 0, two-sided, in [0, 1]; below 0.05 exactly where the interval leaves out 0
-    n : seeds, >= 2
-    std : of the slope of one seed, not less than the values' rounding leaves, >= 0
-    """
-
-    value: float
-    low: float
-    high: float
-    p_value: float
-    n: int
-    std: float
 
 
 def trend(rows: Sequence[Sequence[float]], resolution: float = 0.0) -> Trend:

@@ -27,6 +27,7 @@ from pipeline.evaluation.statistics import (
     seeds_needed,
     trend,
 )
+from pipeline.report.formats import signed
 from study.experiments.ablation.grammar import Beats, Claim, Ties, Trend, parse
 from study.space.reading import label
 
@@ -136,8 +137,8 @@ def _beats(claim: Beats, rows: Rows, resolution: float) -> Judgement:
     first, second = zip(*rows, strict=True)
     part = paired_difference(first, second, resolution)
     evidence = (
-        f"{_against(claim)}: {_points(part.value)} points of accuracy "
-        f"(95 % interval {_points(part.low)} to {_points(part.high)}, {p_equals(part.p_value)}, n = {part.n} seeds)."
+        f"{_against(claim)}: {signed(part.value)} points of accuracy "
+        f"(95 % interval {signed(part.low)} to {signed(part.high)}, {p_equals(part.p_value)}, n = {part.n} seeds)."
     )
     leaning = _leaning(part.value, rises=True)
     return Judgement(claim, "undecided", evidence, part.n, leaning, part.p_value, part.value, part.std)
@@ -150,12 +151,12 @@ def _ties(claim: Ties, rows: Rows, resolution: float) -> Judgement:
     leaning: Verdict
     if abs(part.value) < claim.margin:
         leaning, p_value = "supported", same.p_value
-        question = f"90 % interval {_points(same.low)} to {_points(same.high)}, for a difference within the margin"
+        question = f"90 % interval {signed(same.low)} to {signed(same.high)}, for a difference within the margin"
     else:
         leaning, p_value = "refuted", same.p_beyond
-        question = f"95 % interval {_points(part.low)} to {_points(part.high)}, for a difference beyond the margin"
+        question = f"95 % interval {signed(part.low)} to {signed(part.high)}, for a difference beyond the margin"
     evidence = (
-        f"{_against(claim)}: {_points(part.value)} points of accuracy, margin ±{100 * claim.margin:g} "
+        f"{_against(claim)}: {signed(part.value)} points of accuracy, margin ±{100 * claim.margin:g} "
         f"({question} {p_equals(p_value)}, n = {part.n} seeds)."
     )
     return Judgement(claim, "undecided", evidence, part.n, leaning, p_value, part.value, part.std)
@@ -164,7 +165,7 @@ def _ties(claim: Ties, rows: Rows, resolution: float) -> Judgement:
 def _trend(claim: Trend, rows: Rows, resolution: float) -> Judgement:
     part = trend(rows, resolution=resolution)
     shares = claim.measure == "accuracy"
-    shown, unit, form = (_points, " points", ".2%") if shares else (_signed, "", ".4f")
+    shown, unit, form = (signed, " points", ".2%") if shares else (_signed, "", ".4f")
     start, end = (format(sum(row[index] for row in rows) / len(rows), form) for index in (0, -1))
     evidence = (
         f"Mean {claim.measure} {start} at {label(claim.levels[0])}, {end} at {label(claim.levels[-1])}: "
@@ -183,11 +184,6 @@ def _leaning(value: float, rises: bool) -> Verdict:
 
 def _against(claim: Beats | Ties) -> str:
     return " against ".join(label(level) for level in claim.levels)
-
-
-def _points(value: float) -> str:
-    """A difference of shares in percentage points: ``+0.52``."""
-    return f"{100 * value:+.2f}".replace("-", "\u2212")
 
 
 def _signed(value: float) -> str:

@@ -51,7 +51,7 @@ def ablate(
             return None
         made = build(history, ablation, pages(root / STUDIES / plan.name), time.time_ns() // 1_000_000)
         made.write(folder)
-        told.extend(f"{verdict.title}. {verdict.evidence}" for verdict in made.verdicts)
+        told.extend(f"{verdict.title}. {verdict.evidence}" for verdict in made.page.verdicts)
         return folder / "index.html"
 
     carried = carry_out(plan, settings, changes, root, environ, report=report)

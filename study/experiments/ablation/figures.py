@@ -17,7 +17,6 @@ from pipeline.report import formats
 from study.experiments.ablation.crossing import Crossing
 from study.experiments.ablation.grammar import MARGIN
 from study.experiments.ablation.results import Effect, Result, Results
-from study.experiments.ablation.words import points
 from study.report.figures.style import FAINT, STRETCHED, log_ticks, quality_axis
 
 WIDE = 20.0  # largest over smallest value, from which an axis is logarithmic
@@ -181,7 +180,7 @@ def grid(results: Results) -> Drawing | None:
     for (row, column), mean in np.ndenumerate(crossed.means):
         text = "–" if np.isnan(mean) else formats.percent(mean, formats.digits_for(results.images))
         if crossed.residuals is not None:
-            text += f"\n{points(float(crossed.residuals[row, column]))}"
+            text += f"\n{formats.signed(float(crossed.residuals[row, column]))}"
         panel.text(column, row, text, ha="center", va="center", fontsize=9)
     panel.set_xticks(range(len(second.levels)), [short(level.label) for level in second.levels])
     panel.set_yticks(range(len(first.levels)), [short(level.label) for level in first.levels])
@@ -190,7 +189,7 @@ def grid(results: Results) -> Drawing | None:
     panel.grid(visible=False)
     panel.spines[:].set_visible(False)
     panel.tick_params(length=0)
-    return Drawing("grid", f"{first.name} by {second.name}", _grid_caption(crossed), figure, _grid_numbers(crossed))
+    return Drawing("grid", f"{first.name} by {second.name}", _grid_caption(crossed), figure, grid_numbers(crossed))
 
 
 def _grid_caption(crossed: Crossing) -> str:
@@ -204,7 +203,7 @@ def _grid_caption(crossed: Crossing) -> str:
     )
 
 
-def _grid_numbers(crossed: Crossing) -> pd.DataFrame:
+def grid_numbers(crossed: Crossing) -> pd.DataFrame:
     rows = [
         {
             crossed.first.name: crossed.first.levels[row].label,

@@ -1,27 +1,28 @@
-"""The report of an ablation: everything computed first, written as one page with its files beside it."""
+"""The report of an ablation: its head, its tables and its numbers, laid out as one page with files beside it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections import Counter
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from pipeline.artifacts import atomic_folder
-from pipeline.evaluation.drawing import Drawing, to_png
-from pipeline.report.headline import order, verdict_summary
-from pipeline.verdict import Verdict
-from study.experiments.ablation import figures, headline, tables, verdicts
+from pipeline.config import to_tree
+from pipeline.lineage import without_password
+from pipeline.report import formats
+from pipeline.report.document import Head, Key, Page
+from pipeline.report.provenance import yaml_text
+from pipeline.report.table import Table, code, text
+from study.experiments.ablation import figures, tables, verdicts
 from study.experiments.ablation.definition import Ablation
 from study.experiments.ablation.grammar import MARGIN
 from study.experiments.ablation.results import Results, compute
-from study.report import frame
+from study.report import ledger
 from study.report.cost import Cost, cost
+from study.report.frame import Report
 from study.state.history import History
 
-PAGE = "index.html"
-TITLES = {
+SECTIONS = {
     "verdicts": "What to know first",
     "hypotheses": "Hypotheses",
     "table": "Every row",
@@ -34,103 +35,146 @@ TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Report:
-    """What is told of an ablation; holds numbers and words, draws nothing before :meth:`write`.
-
-    view : what the templates read
-    """
-
-    results: Results
-    cost: Cost
-    verdicts: tuple[Verdict, ...]
-    view: Mapping[str, Any]
-
-    def drawings(self) -> list[Drawing]:
-        return figures.draw(self.results)
-
-    def write(self, folder: Path) -> None:
-        """Put the whole report in place of what ``folder`` held.
-
-        ``index.html`` (complete by itself), ``table.csv``, ``ablation.json`` (verdicts and numbers), ``figures/NAME.png`` and
-        ``figures/NAME.csv`` (what is drawn).
-        """
-        drawings = self.drawings()
-        with atomic_folder(folder) as made:
-            (made / "figures").mkdir()
-            (made / PAGE).write_text(render(self.view, drawings))
-            for drawing in drawings:
-                (made / "figures" / f"{drawing.name}.png").write_bytes(to_png(drawing.figure))
-                drawing.numbers.to_csv(made / "figures" / f"{drawing.name}.csv", index=False, float_format="%.6g")
-            tables.table(self.results).to_csv(made / "table.csv", index=False, float_format="%.6g")
-            (made / "ablation.json").write_text(json.dumps(self.to_tree(), indent=2, allow_nan=False) + "\n")
-
-    def to_tree(self) -> dict[str, Any]:
-        """The numbers as plain data, the content of ``ablation.json``."""
-        results, ablation = self.results, self.results.ablation
-        table = tables.table(results).astype(object)
-        return {
-            "ablation": ablation.name,
-            "base": ablation.origin,
-            "seeds": results.seeds,
-            "finished": results.finished,
-            "validation_images": results.images,
-            "verdicts": [asdict(verdict) for verdict in self.verdicts],
-            "hypotheses": self.view["hypotheses"],
-            "rows": table.where(table.notna(), None).to_dict("records"),
-            "factors": self.view["effects"],
-            "grid": _grid(results),
-            "cost": {"wall_seconds": self.cost.seconds, "device_seconds": self.cost.device},
-            "failures": self.view["failures"],
-        }
-
-
-def build(history: History, ablation: Ablation, pages: tables.Pages, now: int) -> Report:
+def build(history: History, ablation: Ablation, pages: ledger.Pages, now: int) -> Report:
     """Compute the report of an ablation in any state.
 
     pages : the address of a run's page in MLflow, None where it has none
     now : milliseconds since 1970, printed as the page's date
     """
     results, spent = compute(history, ablation), cost(history)
-    found = verdicts.judge(results)
-    trees = [asdict(verdict) for verdict in found]
-    view = {
-        "results": results,
-        "headline": headline.view(results, spent, now),
-        "origin": f" from the ledger of study {history.spec.name}",
-        "verdicts": order(trees),
-        "verdict_summary": verdict_summary(trees),
-        "hypotheses": tables.hypotheses(results),
-        "rows": tables.rows(results, pages),
-        "effects": tables.effects(results),
-        "plots": [figures.factor_figure(effect) for effect in results.effects],
-        "interaction": results.crossing.interaction if results.crossing else None,
-        "margin": 100 * MARGIN,
-        "cost": spent,
-        "costs": tables.costs(results, spent),
-        "slots": tables.slots(spent),
-        "failures": tables.failures(results),
-        "deaths": history.deaths,
-        "config": tables.configuration(results),
-        "written": ablation.text,
-        "lineage": tables.lineage(results),
-        "commands": tables.commands(results),
+    command = ledger.command(history) or f"study ablate {ablation.file}"
+    rows, hypotheses = tables.rows(results, pages), tables.hypotheses(results)
+    factors, failures = tables.factors(results), tables.failures(results)
+    page = Page(
+        packages=("study.experiments.ablation", "study.report"),
+        kind="ablation",
+        head=head(results, spent, now),
+        sections=SECTIONS,
+        verdicts=verdicts.judge(results),
+        tables=(rows, hypotheses, factors, failures, *ledger.cost_tables(history, spent), _lineage(results)),
+        origin=f" from the ledger of study {history.spec.name}",
+        view={
+            "results": results,
+            "plots": [figures.factor_figure(effect) for effect in results.effects],
+            "interaction": results.crossing.interaction if results.crossing else None,
+            "margin": 100 * MARGIN,
+            "cost": spent,
+            "deaths": history.deaths,
+            "config": _configuration(results),
+            "written": ablation.text,
+            "reproduce": ledger.reproduce(
+                "Go on, reproduce",
+                [*ledger.checkout(history), f"{command}  # trains what is missing, and writes this page"],
+                "Every row meets the images in the same order, as far as its factor allows.",
+            ),
+        },
+    )
+    tree = {
+        "ablation": ablation.name,
+        "base": ablation.origin,
+        "seeds": results.seeds,
+        "finished": results.finished,
+        "validation_images": results.images,
+        "verdicts": [asdict(verdict) for verdict in page.verdicts],
+        "hypotheses": hypotheses.records(),
+        "rows": rows.records(),
+        "factors": factors.records(),
+        "grid": _grid(results),
+        "cost": {"wall_seconds": spent.seconds, "device_seconds": spent.device},
+        "failures": failures.records(),
     }
-    return Report(results, spent, tuple(found), view)
+    return Report(page, partial(figures.draw, results), [rows], "ablation", tree)
 
 
-def render(view: Mapping[str, Any], drawings: list[Drawing]) -> str:
-    """The report as one HTML file that refers to nothing outside itself, save links to runs in MLflow."""
-    names = {drawing.name for drawing in drawings}
-    present = {
-        "verdicts": view["verdicts"],
-        "hypotheses": view["hypotheses"],
-        "grid": "grid" in names,
-        "cost": view["costs"],
-        "failures": view["failures"],
-    }
-    titles = {name: title for name, title in TITLES.items() if present.get(name, True)}
-    return frame.render("study.experiments.ablation", "ablation", titles, view, drawings)
+def head(results: Results, cost: Cost, now: int) -> Head:
+    """What became of the hypotheses, around what, and what it took."""
+    name, title = results.ablation.name, _title(results)
+    return Head(
+        name=name + ("" if results.finished else " (not finished)"),
+        window=f"{name}: {title} – studyline",
+        when=formats.moment(now),
+        title=title,
+        lede=_lede(results, cost),
+        keys=_keys(results, cost),
+    )
+
+
+def _title(results: Results) -> str:
+    if not any(result.known for result in results.rows.values()):
+        return "No training is complete" + ("" if results.finished else " yet")
+    counts = _judged(results)
+    if not counts:
+        return next((verdict.title for verdict in verdicts.most(results)), "One factor at a time")
+    number, word = counts.total(), next(iter(counts))
+    text = f"All {number} hypotheses are {word}" if number > 1 else f"The hypothesis is {word}"
+    if len(counts) > 1:
+        text = f"Of {number} hypotheses, {_counted(counts)}"
+    return text if results.finished else f"So far {text[0].lower()}{text[1:]}"
+
+
+def _judged(results: Results) -> Counter[str]:
+    return Counter(item.judgement.verdict for item in results.hypotheses if item.judgement)
+
+
+def _counted(counts: Counter[str]) -> str:
+    return formats.listed([f"{counts[word]} {word}" for word in ("supported", "refuted", "undecided") if counts[word]])
+
+
+def _lede(results: Results, cost: Cost) -> str:
+    ablation, base = results.ablation, results.base.accuracy
+    each = f"on {results.seeds} seeds, the same for every row" if results.seeds > 1 else "on one seed"
+    sentences = [formats.sentence(ablation.description)] if ablation.description else []
+    sentences.append(
+        f"{formats.plural(len(ablation.factors), 'factor')} changed one at a time around {ablation.origin} on "
+        f"{results.facts.history.lineage.dataset.name}{', and two of them crossed' if ablation.grid else ''}; "
+        f"{formats.plural(len(results.rows), 'row')}, each trained {each}."
+    )
+    if base:
+        interval = f"95{formats.NARROW}% interval {base.interval(results.images)}, {base.method}"
+        sentences.append(f"The base has {base.percent(results.images)} validation accuracy ({interval}).")
+    sentences.append(f"It took {formats.duration(cost.seconds)}. Test images were not opened.")
+    if not results.finished:
+        sentences.append("The ablation is not finished: all below is as of now.")
+    return " ".join(sentences)
+
+
+def _keys(results: Results, cost: Cost) -> list[Key]:
+    history, base, run = results.facts.history, results.base.accuracy, results.base.first
+    counts, complete, failed = _judged(results), history.count("COMPLETE"), history.count("FAIL")
+    apart = sum(result.told_apart for result in results.rows.values())
+    planned = f"of {results.seeds * len(results.rows):,} complete" + (f", {failed} failed" if failed else "")
+    parameters, multiply_adds = (run.parameters, run.multiply_adds) if run else (None, None)
+    images = f"validation accuracy, {results.images:,} images"
+    return [
+        Key("Base", base.value if base else None, base.percent(results.images) if base else formats.NOTHING, images),
+        Key("Told apart", apart, str(apart), f"of {len(results.rows) - 1} rows, from the base"),
+        Key("Hypotheses", counts.total(), str(counts.total()), _counted(counts) or "none to judge"),
+        Key("Trainings", complete, f"{complete:,}", planned),
+        ledger.device_time(cost),
+        Key("One training", results.base.seconds, formats.duration(results.base.seconds), "of the base, device time"),
+        Key("Parameters", parameters, formats.short(parameters), "of the base"),
+        Key("Multiply-adds", multiply_adds, formats.short(multiply_adds), "of the base, for one image"),
+    ]
+
+
+def _configuration(results: Results) -> str:
+    """Sections data, model and train of the base, as YAML."""
+    tree = to_tree(results.ablation.base)
+    tree["data"]["mirror"] = tree["data"]["mirror"] and without_password(tree["data"]["mirror"])
+    return yaml_text({name: tree[name] for name in ("data", "model", "train")})
+
+
+def _lineage(results: Results) -> Table:
+    """What the ablation was made from."""
+    history, ablation, first = results.facts.history, results.ablation, results.ablation.base.train.seed
+    others = sorted({run.fingerprint for run in history.planned if run.fingerprint} - {history.spec.fingerprint})
+    seeds = f"{first}" if results.seeds == 1 else f"{first} to {first + results.seeds - 1}"
+    return ledger.lineage(
+        history,
+        before=[("Ablation", code(ablation.file)), ("Base", text(ablation.origin))],
+        others=[("Data of other rows", code(name)) for name in others],
+        seeds=(f"training {seeds}", "the same for every row"),
+    )
 
 
 def _grid(results: Results) -> dict[str, Any] | None:
@@ -138,15 +182,6 @@ def _grid(results: Results) -> dict[str, Any] | None:
     crossed = results.crossing
     if crossed is None:
         return None
-    cells = [
-        {
-            crossed.first.name: one.label,
-            crossed.second.name: other.label,
-            "accuracy": None if crossed.counts[row, column] == 0 else float(crossed.means[row, column]),
-            "n": int(crossed.counts[row, column]),
-            "beyond_adding_up": None if crossed.residuals is None else float(crossed.residuals[row, column]),
-        }
-        for row, one in enumerate(crossed.first.levels)
-        for column, other in enumerate(crossed.second.levels)
-    ]
-    return {"cells": cells, "interaction": asdict(crossed.interaction) if crossed.interaction else None}
+    cells = figures.grid_numbers(crossed).rename(columns={"validation_accuracy": "accuracy"}).astype(object)
+    interaction = asdict(crossed.interaction) if crossed.interaction else None
+    return {"cells": cells.where(cells.notna(), None).to_dict("records"), "interaction": interaction}

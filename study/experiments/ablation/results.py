@@ -9,12 +9,13 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.evaluation.statistics import ALPHA, PairedDifference, holm, paired_difference
+from pipeline.report.table import Estimate
 from study.engine.plan import Row
 from study.experiments.ablation.claims import Claim, Judgement, judge, settle
 from study.experiments.ablation.crossing import Crossing, crossing
 from study.experiments.ablation.definition import BASE, Ablation, Factor, Level
 from study.experiments.ablation.grammar import MARGIN
-from study.report.facts import Facts, Range
+from study.report.facts import Facts
 from study.space.space import Space
 from study.state.history import ENDED, History, Run
 
@@ -35,7 +36,7 @@ class Result:
     row: Row
     runs: tuple[Run | None, ...]
     values: tuple[float | None, ...]
-    accuracy: Range | None
+    accuracy: Estimate | None
     gap: float | None = None
     difference: PairedDifference | None = None
     p_holm: float | None = None

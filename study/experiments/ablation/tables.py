@@ -1,210 +1,140 @@
-"""Tables of the page, as plain rows."""
+"""Tables of an ablation: every row, every hypothesis, every factor, and the trainings that failed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
-import pandas as pd
-
-from pipeline.config import to_tree
 from pipeline.evaluation.statistics import p_text
 from pipeline.lineage import without_password
 from pipeline.report import formats
-from pipeline.report.provenance import Origin, yaml_text
+from pipeline.report.table import Cell, Column, Table
+from study.experiments.ablation import verdicts
 from study.experiments.ablation.definition import BASE
 from study.experiments.ablation.grammar import MARGIN
 from study.experiments.ablation.results import Effect, Hypothesis, Result, Results
-from study.experiments.ablation.words import bounds, points
+from study.report import ledger
 from study.report.axes import cell
-from study.report.cost import Cost
-from study.report.facts import WORDS
-from study.state.history import Run
-
-Pages = Callable[[Run], str | None]
-Row = dict[str, Any]
 
 
-def rows(results: Results, pages: Pages) -> list[Row]:
-    """Every row with what the page says of it, the base first."""
-    return [_row(result, results, pages) for result in results.rows.values()]
+def rows(results: Results, pages: ledger.Pages) -> Table:
+    """Every row with its numbers and each seed's accuracy, the base first; accuracies and differences are shares."""
+
+    def percent(share: float) -> str:
+        return f"{100 * share:.{formats.digits_for(results.images)}f}"
+
+    def title(result: Result) -> Cell:
+        changes = [f"{key} {formats.scalar(value)}" for key, value in result.row.changes.items()]
+        return Cell(result.row.title, result.row.title, details=", ".join(changes) if len(changes) > 1 else "")
+
+    def corrected(result: Result) -> Cell | None:
+        p = result.p_holm
+        return None if p is None else Cell(p, p_text(p), style="strong" if result.told_apart else "")
+
+    def seeds(result: Result) -> tuple[Cell, ...]:
+        links = [pages(run) if run else None for run in result.runs]
+        kinds = [(run in result.failed, link) for run, link in zip(result.runs, links, strict=True)]
+        styles = ["struck" if failed else "" if link else "soft" for failed, link in kinds]
+        return tuple(Cell(seed, str(seed), style, link) for seed, (style, link) in enumerate(zip(styles, links, strict=True)))
+
+    holm = "paired t test, corrected for all rows by Holm's method"
+    columns = [
+        Column("row", None, lambda item: item.row.name),
+        Column("title", "Change", title),
+        Column("changes", None, lambda item: "; ".join(f"{key}={cell(value)}" for key, value in item.row.changes.items())),
+        Column("accuracy", "Mean, %", lambda item: item.accuracy and item.accuracy.value, percent),
+        Column("low", None, lambda item: item.accuracy and item.accuracy.low),
+        Column("high", None, lambda item: item.accuracy and item.accuracy.high),
+        Column("interval", None, lambda item: item.accuracy and item.accuracy.kind),
+        Column("", "95 % interval", lambda item: item.accuracy, lambda found: formats.span(found.low, found.high, percent)),
+        Column("difference", "To base", lambda item: item.gap, formats.signed),
+        Column("difference_low", None, lambda item: item.difference and item.difference.low),
+        Column("difference_high", None, lambda item: item.difference and item.difference.high),
+        Column("", "95 % interval", lambda item: item.difference, verdicts.between),
+        Column("p", None, lambda item: item.difference and item.difference.p_value),
+        Column("p_holm", "p, Holm", corrected, hint=holm),
+        Column("n", "n", lambda item: len(item.known)),
+        Column("failed", None, lambda item: len(item.failed)),
+        Column("device_seconds", "Time", lambda item: item.seconds, formats.duration),
+        Column("parameters", "Parameters", lambda item: item.first and item.first.parameters, formats.short),
+        Column("multiply_adds", "M-adds", lambda item: item.first and item.first.multiply_adds, formats.short,
+               hint="multiply-adds for one image"),
+        Column("", "Seeds", seeds),
+        *(Column(f"seed_{seed}", None, partial(_value, seed)) for seed in range(results.seeds)),
+    ]  # fmt: skip
+    rows = list(results.rows.values())
+    return Table("table", "Every row", columns, rows, best=lambda item: item.row.name == BASE, style="board")
 
 
-def _row(result: Result, results: Results, pages: Pages) -> Row:
-    run, accuracy, difference = result.first, result.accuracy, result.difference
-    return {
-        "name": result.row.name,
-        "title": result.row.title,
-        "base": result.row.name == BASE,
-        "changes": [f"{key} {formats.scalar(value)}" for key, value in result.row.changes.items()],
-        "accuracy": accuracy.value if accuracy else None,
-        "accuracy_text": _plain(accuracy.value, results) if accuracy else None,
-        "interval": bounds(accuracy, results.images).removesuffix(f"{formats.NARROW}%") if accuracy else None,
-        "gap": result.gap,
-        "gap_text": None if result.gap is None else points(result.gap),
-        "gap_interval": f"{points(difference.low)} to {points(difference.high)}" if difference else None,
-        "p_holm": result.p_holm,
-        "p_text": None if result.p_holm is None else p_text(result.p_holm),
-        "told_apart": result.told_apart,
-        "seconds": result.seconds,
-        "parameters": run.parameters if run else None,
-        "multiply_adds": run.multiply_adds if run else None,
-        "n": len(result.known),
-        "failed": len(result.failed),
-        "runs": [
-            {"seed": seed, "page": pages(run) if run else None, "failed": run in result.failed}
-            for seed, run in enumerate(result.runs)
-        ],
-    }
+def _value(seed: int, result: Result) -> float | None:
+    return result.values[seed]
 
 
-def _plain(accuracy: float, results: Results) -> str:
-    """In percent, without the sign."""
-    return f"{100 * accuracy:.{formats.digits_for(results.images)}f}"
-
-
-def hypotheses(results: Results) -> list[Row]:
+def hypotheses(results: Results) -> Table:
     """What was supposed of each factor, and what became of it."""
-    return [_hypothesis(item) for item in results.hypotheses]
+
+    def supposed(item: Hypothesis) -> tuple[Cell, ...]:
+        text, claim = item.factor.hypothesis, item.factor.claim
+        cells = [Cell(text, formats.sentence(text))] if text else []
+        return (*cells, Cell(claim.text, claim.text, style="code")) if claim else tuple(cells)
+
+    def outcome(item: Hypothesis) -> Cell:
+        if item.judgement is None:
+            return Cell(None, "no claim that a program can judge", style="info")
+        verdict = item.judgement.verdict
+        return Cell(verdict, item.judgement.outcome, style={"supported": "good", "refuted": "bad"}.get(verdict, "info"))
+
+    columns = [
+        Column("factor", "Factor", lambda item: item.factor.name),
+        Column("", "Hypothesis and claim", supposed),
+        Column("text", None, lambda item: item.factor.hypothesis),
+        Column("claim", None, lambda item: item.factor.claim and item.factor.claim.text),
+        Column("verdict", "Verdict", outcome),
+        Column("evidence", "Evidence", lambda item: item.judgement.evidence if item.judgement else ""),
+        Column("p_holm", "p, Holm", lambda item: item.judgement and item.judgement.p_holm, p_text,
+               hint="corrected for all claims by Holm's method"),
+        Column("n", None, lambda item: item.judgement and item.judgement.n),
+        Column("needed", None, lambda item: item.judgement and item.judgement.needed),
+    ]  # fmt: skip
+    return Table("hypotheses", "Hypotheses", columns, results.hypotheses)
 
 
-def _hypothesis(item: Hypothesis) -> Row:
-    told = item.judgement
-    return {
-        "factor": item.factor.name,
-        "text": item.factor.hypothesis,
-        "claim": item.factor.claim.text if item.factor.claim else None,
-        "verdict": told.verdict if told else None,
-        "outcome": told.outcome if told else "no claim that a program can judge",
-        "evidence": told.evidence if told else "",
-        "p_holm": told.p_holm if told else None,
-        "p_text": None if told is None or told.p_holm is None else p_text(told.p_holm),
-        "n": told.n if told else None,
-        "needed": told.needed if told else None,
-    }
-
-
-def effects(results: Results) -> list[Row]:
+def factors(results: Results) -> Table:
     """Each factor: its levels from best to worst, and how far these are apart; the largest distance first."""
+
+    def levels(effect: Effect) -> tuple[Cell, ...]:
+        base, last = effect.factor.base.label, len(effect.order) - 1
+        cells = [(label, label + "," * (rank < last), "strong" * (label == base)) for rank, label in enumerate(effect.order)]
+        return tuple(Cell(*values) for values in cells) or (Cell(None, formats.NOTHING),)
+
+    def summary(effect: Effect) -> str:
+        if effect.flat:
+            return f"{'matters, by ' if effect.matters else ''}less than {100 * MARGIN:g} points"
+        return "matters" if effect.matters else "not known"
+
+    columns = [
+        Column("factor", "Factor", lambda effect: effect.factor.name),
+        Column("base", None, lambda effect: effect.factor.base.label),
+        Column("order", None, lambda effect: effect.order),
+        Column("", "Levels, best first", levels),
+        Column(
+            "spread", "Best to worst", lambda effect: effect.spread and effect.spread.value, lambda value: f"{100 * value:.2f}"
+        ),
+        Column("", "95 % interval", lambda effect: effect.spread, verdicts.between),
+        Column("n", None, lambda effect: effect.spread and effect.spread.n),
+        Column("word", "Against the base", summary),
+    ]  # fmt: skip
     rest = [effect for effect in results.effects if effect.spread is None]
-    return [_effect(effect) for effect in [*results.ranked, *rest]]
+    return Table("factors", "Factors", columns, [*results.ranked, *rest])
 
 
-def _effect(effect: Effect) -> Row:
-    spread = effect.spread
-    return {
-        "factor": effect.factor.name,
-        "base": effect.factor.base.label,
-        "order": effect.order,
-        "spread": spread.value if spread else None,
-        "spread_text": f"{100 * spread.value:.2f}" if spread else None,
-        "interval": f"{points(spread.low)} to {points(spread.high)}" if spread else None,
-        "n": spread.n if spread else None,
-        "word": _word(effect),
-    }
-
-
-def _word(effect: Effect) -> str:
-    if effect.flat:
-        return f"{'matters, by ' if effect.matters else ''}less than {100 * MARGIN:g} points"
-    return "matters" if effect.matters else "not known"
-
-
-def failures(results: Results) -> list[Row]:
+def failures(results: Results) -> Table:
     """Trainings that failed, in the order of their rows."""
-    return [
-        {"row": result.row.title, "run": run.key, "cause": run.cause, "reason": without_password(run.reason or formats.NOTHING)}
-        | {"epochs": len(run.epochs), "seconds": run.seconds}
-        for result in results.rows.values()
-        for run in result.failed
+    columns = [
+        Column("row", "Row", lambda pair: pair[0].row.title),
+        Column("run", "Training", lambda pair: Cell(pair[1].key, pair[1].key, style="code")),
+        Column("cause", "Cause", lambda pair: pair[1].cause),
+        Column("reason", "Reason", lambda pair: without_password(pair[1].reason or formats.NOTHING)),
+        Column("epochs", "Epochs", lambda pair: len(pair[1].epochs)),
+        Column("seconds", "Device time", lambda pair: pair[1].seconds, formats.duration),
     ]
-
-
-def costs(results: Results, cost: Cost) -> list[Row]:
-    """Device seconds by what became of the trainings."""
-    planned = results.facts.history.planned
-    found = []
-    for state, seconds in sorted(cost.device.items(), key=lambda item: -item[1]):
-        runs = [run for run in planned if run.state == state]
-        epochs = sum(len(run.epochs) for run in runs)
-        found.append({"kind": WORDS[state], "runs": len(runs), "epochs": epochs, "seconds": seconds})
-    return found
-
-
-def slots(cost: Cost) -> list[Row]:
-    """Busy time of each slot, and of the time that there was such a slot the share."""
-    return [
-        {"slot": name, "busy": busy, "there": there, "share": busy / there if there > 0 else None}
-        for name, (busy, there) in cost.slots.items()
-    ]
-
-
-def configuration(results: Results) -> str:
-    """Sections data, model and train of the base, as YAML."""
-    tree = to_tree(results.ablation.base)
-    tree["data"]["mirror"] = None if tree["data"]["mirror"] is None else without_password(tree["data"]["mirror"])
-    return yaml_text({name: tree[name] for name in ("data", "model", "train")})
-
-
-def lineage(results: Results) -> list[Origin]:
-    """What the ablation was made from."""
-    history, ablation = results.facts.history, results.ablation
-    told, dataset = history.lineage, history.lineage.dataset
-    hosts = sorted({event["host"] for event in history.sessions if event["kind"] == "opened"})
-    counts = dataset.images
-    others = {run.fingerprint for run in history.planned if run.fingerprint} - {history.spec.fingerprint}
-    first = ablation.base.train.seed
-    return [
-        Origin("Study", history.spec.name, code=True),
-        Origin("Ablation", ablation.file, code=True),
-        Origin("Base", ablation.origin),
-        Origin("Data", dataset.name, note=f"{counts['train']:,} training, {counts['validation']:,} validation images"),
-        Origin("Data fingerprint", history.spec.fingerprint, code=True),
-        *(Origin("Data of other rows", text, code=True) for text in sorted(others)),
-        Origin("Git commit", told.git_commit or "not in a git repository", code=True, note=told.dirty),
-        Origin("Seeds", f"training {_range(first, results.seeds)}, split {dataset.split_seed}", note="the same for every row"),
-        Origin("Environment", ", ".join(f"{name} {version}" for name, version in told.environment.items())),
-        Origin("Machines", ", ".join(hosts) or formats.NOTHING),
-        Origin("Begun with", without_password(told.command) or formats.NOTHING, code=True),
-    ]
-
-
-def _range(first: int, count: int) -> str:
-    return str(first) if count == 1 else f"{first} to {first + count - 1}"
-
-
-def commands(results: Results) -> str:
-    """What goes on with the ablation, and would run it again."""
-    told = results.facts.history.lineage
-    lines = [f"git checkout {told.git_commit}"] if told.git_commit else []
-    command = without_password(told.command) or f"study ablate {results.ablation.file}"
-    return "\n".join([*lines, f"{command}  # trains what is missing, and writes this page"])
-
-
-def table(results: Results) -> pd.DataFrame:
-    """Every row with its numbers and each seed's accuracy: what ``table.csv`` holds. Accuracies and differences are shares."""
-    return pd.DataFrame([_numbers(result) for result in results.rows.values()])
-
-
-def _numbers(result: Result) -> Row:
-    run, accuracy, difference = result.first, result.accuracy, result.difference
-    return {
-        "row": result.row.name,
-        "title": result.row.title,
-        "changes": "; ".join(f"{key}={cell(value)}" for key, value in result.row.changes.items()),
-        "accuracy": accuracy.value if accuracy else None,
-        "low": accuracy.low if accuracy else None,
-        "high": accuracy.high if accuracy else None,
-        "interval": accuracy.kind if accuracy else None,
-        "n": len(result.known),
-        "failed": len(result.failed),
-        "difference": result.gap,
-        "difference_low": difference.low if difference else None,
-        "difference_high": difference.high if difference else None,
-        "p": difference.p_value if difference else None,
-        "p_holm": result.p_holm,
-        "device_seconds": result.seconds,
-        "parameters": run.parameters if run else None,
-        "multiply_adds": run.multiply_adds if run else None,
-        **{f"seed_{seed}": value for seed, value in enumerate(result.values)},
-    }
+    return Table("failures", "Failures", columns, [(row, run) for row in results.rows.values() for run in row.failed])

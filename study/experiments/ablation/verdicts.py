@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.evaluation.statistics import ALPHA, PairedDifference, p_equals, paired_difference
 from pipeline.report import formats
-from pipeline.verdict import Verdict
+from pipeline.report.formats import listed, signed
+from pipeline.verdict import Verdict, worst_first
 from study.experiments.ablation.grammar import MARGIN
 from study.experiments.ablation.results import Effect, Result, Results, shared
-from study.experiments.ablation.words import against_base, difference, points
 
-LEVELS = ("bad", "warn", "good", "info")
 MOST = 4  # things named in one sentence
 Rule = Callable[[Results], Iterator[Verdict]]
 
@@ -19,8 +18,24 @@ Rule = Callable[[Results], Iterator[Verdict]]
 def judge(results: Results) -> list[Verdict]:
     """All verdicts that apply, worst first."""
     rules: Sequence[Rule] = (one_seed, failed, missing, other_images, hypotheses, most, interaction, leader, flat)
-    found = [verdict for rule in rules for verdict in rule(results)]
-    return sorted(found, key=lambda verdict: LEVELS.index(verdict.level))
+    return worst_first(verdict for rule in rules for verdict in rule(results))
+
+
+def between(part: PairedDifference) -> str:
+    """The interval in points: ``+0.10 to +0.94``."""
+    return formats.span(part.low, part.high, signed)
+
+
+def difference(part: PairedDifference) -> str:
+    """``+0.52 points (+0.10 to +0.94, paired over 5 seeds)``"""
+    return f"{signed(part.value)} points ({between(part)}, paired over {part.n} seeds)"
+
+
+def against_base(result: Result) -> str:
+    """A row's difference to the base, with its corrected p-value; as far as there is one."""
+    if result.difference is None or result.p_holm is None:
+        return "not compared" if result.gap is None else f"{signed(result.gap)} points on the one seed that both have"
+    return f"{difference(result.difference)}, Holm-corrected {p_equals(result.p_holm)}"
 
 
 def hypotheses(results: Results) -> Iterator[Verdict]:
@@ -102,10 +117,10 @@ def flat(results: Results) -> Iterator[Verdict]:
     high = max(result.difference.high for result in levels if result.difference)
     verb = "changes" if len(names) == 1 else "change"
     evidence = (
-        f"All 95 % intervals of their differences to the base lie between {points(low)} and {points(high)} points. "
+        f"All 95 % intervals of their differences to the base lie between {signed(low)} and {signed(high)} points. "
         "That holds for the levels that were tried."
     )
-    yield Verdict("info", f"{_listed(names)} {verb} accuracy by less than {100 * MARGIN:g} points", evidence)
+    yield Verdict("info", f"{listed(names, MOST)} {verb} accuracy by less than {100 * MARGIN:g} points", evidence)
 
 
 def leader(results: Results) -> Iterator[Verdict]:
@@ -130,7 +145,7 @@ def leader(results: Results) -> Iterator[Verdict]:
         first, second = shared(better[0].values, better[1].values)
         between = paired_difference(first, second, 1 / results.images) if len(first) > 1 else None
         if between is None or between.low <= 0:
-            names = _listed([result.row.title for result in better])
+            names = listed([result.row.title for result in better], MOST)
             found = "" if between is None else f" The first two differ by {difference(between)}."
             tail = f" Between the first two no difference was found at n = {len(first)}.{found}"
             yield Verdict("good", f"Better than the base: {names}", evidence + tail, "Take the cheapest of them.")
@@ -158,7 +173,7 @@ def interaction(results: Results) -> Iterator[Verdict]:
         )
         return
     if told.value is not None and told.low is not None and told.high is not None:
-        found = f"Difference of differences {points(told.value)} points ({points(told.low)} to {points(told.high)})"
+        found = f"Difference of differences {signed(told.value)} points ({formats.span(told.low, told.high, signed)})"
     else:
         found = f"F({told.degrees[0]}, {told.degrees[1]}) = {min(told.statistic, 9999):.3g}"
     evidence = (
@@ -211,13 +226,7 @@ def other_images(results: Results) -> Iterator[Verdict]:
     names = [result.row.title for result in results.rows.values() if result.row.params.data != base]
     if names:
         evidence = (
-            f"{_listed(names)}: their data section differs from the base's. What separates them from it may be the images that "
+            f"{listed(names, MOST)}: their data section differs from the base's. The difference may lie in the images that "
             "accuracy is measured on."
         )
         yield Verdict("info", "Some rows are judged on other validation images", evidence)
-
-
-def _listed(names: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``; of many the first, and how many more."""
-    shown = list(names) if len(names) <= MOST else [*names[: MOST - 1], f"{len(names) - MOST + 1} more"]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

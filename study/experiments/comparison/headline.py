@@ -8,7 +8,8 @@ from typing import Any
 
 from pipeline.evaluation.statistics import ALPHA, p_text
 from pipeline.report import formats
-from pipeline.report.headline import Key, strip
+from pipeline.report.document import Key, strip
+from pipeline.report.table import Estimate
 from study.experiments.comparison.comparison import Comparison
 from study.experiments.comparison.contrasts import Contrast
 from study.experiments.comparison.verdicts import interval, method, points
@@ -20,7 +21,7 @@ def view(comparison: Comparison, now: int) -> dict[str, Any]:
     single = comparison.contrasts[0] if len(labels) == 2 and comparison.contrasts else None
     images = comparison.first.images.validation
     shown = [comparison.first, *(item.second for item in comparison.contrasts)] if comparison.contrasts else []
-    rows = {side.label: vars(comparison.ranges[comparison.sides.index(side)]) | {"n": images} for side in shown}
+    rows = {side.label: Estimate(**vars(comparison.ranges[comparison.sides.index(side)]) | {"n": images}) for side in shown}
     return {
         "name": "comparison" + (" by seed group" if comparison.by_seed_group else ""),
         "page_title": f"{' vs '.join(labels)} – studyline",

@@ -13,8 +13,7 @@ import pandas as pd
 
 from pipeline.artifacts import atomic_folder
 from pipeline.evaluation.drawing import Drawing, to_png
-from pipeline.report.headline import verdict_summary
-from pipeline.verdict import Verdict
+from pipeline.verdict import Verdict, summary
 from study.experiments.reproduction import failure, figures, judge, sources, tables
 from study.experiments.reproduction.failure import Demonstration
 from study.experiments.reproduction.judge import RecipeResult
@@ -127,7 +126,7 @@ def build(
         "headline": tables.headline(results, now),
         "origin": " from the ledgers of its trainings",
         "verdicts": trees,
-        "verdict_summary": f"On the sources and on what is measured here: {verdict_summary(trees)}",
+        "verdict_summary": f"On the sources and on what is measured here: {summary(found)}",
         "sources": [tables.source(result, pages, first) for result in results],
         "words": WORDS,
         "demonstration": demonstration,

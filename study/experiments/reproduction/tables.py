@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.lineage import without_password
 from pipeline.report import formats
-from pipeline.report.headline import Key
+from pipeline.report.document import Key
 from pipeline.report.provenance import Origin
 from study.experiments.reproduction import broken_column, words
 from study.experiments.reproduction.failure import Demonstration

@@ -21,8 +21,9 @@ from pipeline.evaluation.statistics import holm, mean_interval, paired_differenc
 from pipeline.verdict import Verdict
 from study.experiments.ablation.crossing import additive_residuals, interaction
 from study.experiments.ablation.definition import Ablation, load
-from study.experiments.ablation.page import Report, build
+from study.experiments.ablation.page import build
 from study.experiments.ablation.results import Results, compute
+from study.report.frame import Report
 from study.state.history import History, Run, fold
 from study.state.spec import Spec
 
@@ -123,6 +124,10 @@ class Made:
 
     def report(self) -> Report:
         return build(self.history, self.ablation, pages=address, now=START)
+
+    @property
+    def verdicts(self) -> Sequence[Verdict]:
+        return self.report().page.verdicts
 
 
 def address(run: Run) -> str | None:
@@ -307,7 +312,7 @@ def test_the_grid_takes_its_edges_from_the_single_rows(made: Made) -> None:
 
 
 def test_hypotheses_come_with_their_evidence(made: Made) -> None:
-    found = {verdict.title: verdict for verdict in made.report().verdicts}
+    found = {verdict.title: verdict for verdict in made.verdicts}
     supported = found["Supported: accuracy falls as train.batch_size rises"]
     assert supported.level == "good"
     assert "n = 5" in supported.evidence
@@ -317,7 +322,7 @@ def test_a_refuted_claim_is_a_warning_and_an_undecided_one_says_how_many_seeds_w
     values = accuracies()
     values["dropout-0_1"] = [value + step for value, step in zip(row(0.970), (0.02, -0.02, 0.01, -0.005, 0.004), strict=True)]
     ablation = read(tmp_path, **{"wide beats narrow": "narrow beats wide", "0.0 ties 0.1": "0.1 beats 0.0"})
-    found = {verdict.title: verdict for verdict in Made(ablation, values).report().verdicts}
+    found = {verdict.title: verdict for verdict in Made(ablation, values).verdicts}
     assert found["Refuted: width: narrow beats wide"].level == "warn"
     undecided = found["Undecided at n = 5: model.dropout: 0.1 beats 0.0"]
     assert undecided.level == "info"
@@ -325,7 +330,7 @@ def test_a_refuted_claim_is_a_warning_and_an_undecided_one_says_how_many_seeds_w
 
 
 def test_what_matters_most_and_what_does_not_is_told(made: Made) -> None:
-    found = {verdict.title: verdict for verdict in made.report().verdicts}
+    found = {verdict.title: verdict for verdict in made.verdicts}
     assert "train.batch_size 3.00 (40 over 150); width 2.80 (wide over narrow)" in found["train.batch_size matters most"].evidence
     flat = found["model.dropout and train.weight_decay change accuracy by less than 0.5 points"]
     assert "All 95 % intervals of their differences to the base lie between" in flat.evidence
@@ -333,26 +338,26 @@ def test_what_matters_most_and_what_does_not_is_told(made: Made) -> None:
 
 
 def test_a_row_that_is_better_than_the_base_leads_with_the_words_of_chance(made: Made) -> None:
-    found = {verdict.title: verdict for verdict in made.report().verdicts}
+    found = {verdict.title: verdict for verdict in made.verdicts}
     leads = found["width wide is better than the base"]
     assert "Holm-corrected p" in leads.evidence
     assert "flatters" in leads.remedy
     near = accuracies(**{"weight_decay-1e_05": [value - 0.0002 * (1 - 2 * (seed % 2)) for seed, value in enumerate(row(0.978))]})
-    assert "Better than the base: width wide and train.weight_decay 1e-05" in titles(Made(made.ablation, near).report().verdicts)
+    assert "Better than the base: width wide and train.weight_decay 1e-05" in titles(Made(made.ablation, near).verdicts)
     low = accuracies(**{"width-wide": row(0.960)})
-    assert "No row is better than the base: no difference found at n = 5" in titles(Made(made.ablation, low).report().verdicts)
+    assert "No row is better than the base: no difference found at n = 5" in titles(Made(made.ablation, low).verdicts)
 
 
 def test_without_any_effect_nothing_is_said_to_matter(made: Made) -> None:
     rng = np.random.default_rng(4)
     wild = {name: list(rng.normal(0.9, 0.01, 5)) for name in MEANS}
-    found = titles(Made(made.ablation, wild).report().verdicts)
+    found = titles(Made(made.ablation, wild).verdicts)
     assert "No factor is shown to matter: no difference to the base found at n = 5" in found
     assert not any("matters" in title and "No factor" not in title for title in found)
 
 
 def test_crossed_factors_that_need_each_other_are_a_warning(made: Made) -> None:
-    found = titles(Made(made.ablation, accuracies(**{"batch_size-150-dropout-0_1": row(0.965)})).report().verdicts)
+    found = titles(Made(made.ablation, accuracies(**{"batch_size-150-dropout-0_1": row(0.965)})).verdicts)
     assert found["train.batch_size and model.dropout interact"] == "warn"
 
 
@@ -360,17 +365,17 @@ def test_failed_and_missing_trainings_and_single_seeds_are_told(made: Made) -> N
     values = accuracies()
     values["width-wide"][1] = None
     del values["dropout-0_1"]
-    found = {verdict.title: verdict for verdict in Made(made.ablation, values, closed=False).report().verdicts}
+    found = {verdict.title: verdict for verdict in Made(made.ablation, values, closed=False).verdicts}
     assert "width wide: 1 of 5. First reason: loss nan in epoch 1" in found["1 training failed"].evidence
     assert found["5 of 45 trainings have not ended"].level == "info"
-    single = titles(Made(replace(made.ablation, seeds=1), accuracies()).report().verdicts)
+    single = titles(Made(replace(made.ablation, seeds=1), accuracies()).verdicts)
     assert single["One seed tells no difference from luck"] == "warn"
 
 
 def test_rows_that_change_the_data_are_named(tmp_path: Path) -> None:
     ablation = read(tmp_path, **{"train.weight_decay": "data.seed", "1.0e-5": "3"})
     values = accuracies(**{"data_seed-3": row(0.9701)})
-    found = {verdict.title: verdict for verdict in Made(ablation, values).report().verdicts}
+    found = {verdict.title: verdict for verdict in Made(ablation, values).verdicts}
     assert "data.seed 3: their data section" in found["Some rows are judged on other validation images"].evidence
 
 
@@ -434,7 +439,7 @@ def test_the_numbers_are_there_as_plain_data(written: tuple[Report, Path]) -> No
     assert [item["verdict"] for item in tree["hypotheses"]] == ["supported", "supported", "supported", None]
     assert tree["grid"]["interaction"]["n"] == 5
     assert len(tree["grid"]["cells"]) == 6
-    assert [verdict["title"] for verdict in tree["verdicts"]] == [verdict.title for verdict in report.verdicts]
+    assert [verdict["title"] for verdict in tree["verdicts"]] == [verdict.title for verdict in report.page.verdicts]
 
 
 def test_every_figure_is_a_picture_with_its_numbers(written: tuple[Report, Path]) -> None:
@@ -480,9 +485,9 @@ def test_an_ablation_in_any_state_has_a_page(made: Made, values: Wanted, tmp_pat
 
 def test_what_is_not_finished_says_so_in_its_first_words(made: Made) -> None:
     values = accuracies(**{"weight_decay-1e_05": row(0.9702, seeds=4)})
-    headline = Made(made.ablation, values, closed=False).report().view["headline"]
-    assert headline["title"] == "So far all 3 hypotheses are supported"
-    assert headline["lede"].endswith("The ablation is not finished: all below is as of now.")
+    headline = Made(made.ablation, values, closed=False).report().page.head
+    assert headline.title == "So far all 3 hypotheses are supported"
+    assert headline.lede.endswith("The ablation is not finished: all below is as of now.")
 
 
 def test_an_ablation_without_hypotheses_or_grid_is_told_too(tmp_path: Path) -> None:
@@ -494,7 +499,7 @@ def test_an_ablation_without_hypotheses_or_grid_is_told_too(tmp_path: Path) -> N
     page = Page((tmp_path / "page" / "index.html").read_text()).text
     assert "train.batch_size matters most" in page
     assert "Hypotheses" not in (tmp_path / "page" / "index.html").read_text().split("<main>")[0].split("<nav")[1]
-    assert report.results.crossing is None
+    assert "Two factors together" not in page
 
 
 def test_a_base_of_defaults_is_the_schemas(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from study.engine import finalists
 from study.report import tables
 from study.report.facts import Facts
-from study.report.write import build
+from study.report.page import build
 from study.space.space import Space
 from study.state.history import History, fold
 from study.state.objective import OBJECTIVES
@@ -62,9 +62,9 @@ def test_its_test_results_come_back_as_they_were_written(history):
 
 def test_its_report_is_written_with_empty_columns(history):
     space = Space.of("small", history.spec.tree)
-    row = tables.leaders(Facts(history, space), lambda run: None)[0]
+    row = tables.leaders(Facts(history, space), lambda run: None).records()[0]
     assert row["macro_f1"] is row["expected_cost"] is None
-    tree = build(history, space=space, pages=lambda run: None, now=0).to_tree()
+    tree = build(history, space=space, pages=lambda run: None, now=0).tree
     assert tree["winner"]["trial"] == history.winner.trial
     assert tree["tested"]["first"]["n"] == 2000
 

@@ -81,7 +81,9 @@ def test_every_measure_can_be_the_objective_of_a_study_and_is_a_column_of_its_bo
     values = [run.values[0] for run in made.history.trials if run.values]
     assert best.values[0] == (max if one.more else min)(values)
     assert made.history.winner is not None
-    assert tables.leaders(Facts(made.history, made.searched), lambda run: None)[0][one.name] == pytest.approx(best.values[0])
+    assert tables.leaders(Facts(made.history, made.searched), lambda run: None).records()[0][one.name] == pytest.approx(
+        best.values[0]
+    )
     assert params_of(one.name).study.objectives == (one.name,)
 
 

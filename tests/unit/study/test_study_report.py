@@ -18,12 +18,13 @@ from histories import COUNTS, Made, finished
 from pages import Page
 
 from study.report.chance import expected_best
+from study.report.cost import cost as cost_of
 from study.report.facts import Facts, pareto
 from study.report.figures.effects import binned, smooth
 from study.report.figures.style import accuracy_ticks, power_text
+from study.report.frame import Report
 from study.report.importance import importances
-from study.report.page import render
-from study.report.write import Report, build
+from study.report.page import build
 from study.state.history import Run
 from study.state.records import content_of
 
@@ -66,13 +67,13 @@ def test_ids_are_unique_and_every_link_inside_the_page_leads_somewhere(whole: tu
 def test_a_trial_of_the_board_is_found_by_its_number(whole: tuple[Made, Report, Path]) -> None:
     _, written, folder = whole
     ids = Page((folder / "index.html").read_text()).attributes("id")
-    for row in written.leaders[:20]:
-        assert all(str(item["trial"]) in ids for item in row["trials"])
+    for row in written.files[0].records()[:20]:
+        assert all(trial in ids for trial in str(row["trials"]).split())
 
 
 def test_every_figure_stands_in_the_page_with_its_numbers_and_png_beside_it(whole: tuple[Made, Report, Path]) -> None:
     _, written, folder = whole
-    names = {drawing.name for drawing in written.drawings()}
+    names = {drawing.name for drawing in written.draw()}
     expected = {
         "finalists",
         "pareto",
@@ -107,7 +108,7 @@ def test_the_leader_board_holds_every_configuration_that_was_trained_once(whole:
     made, written, folder = whole
     table = pd.read_csv(folder / "leaderboard.csv")
     trained = {run.group for run in made.history.trials if run.epochs and run.state != "FAIL"}
-    assert len(table) == len(trained) == len(written.leaders)
+    assert len(table) == len(trained) == len(written.files[0].rows)
     assert table["rank"].tolist() == list(range(1, len(table) + 1))
     complete = table[table["state"] == "complete"]
     assert complete["accuracy"].is_monotonic_decreasing
@@ -116,19 +117,19 @@ def test_the_leader_board_holds_every_configuration_that_was_trained_once(whole:
 
 def test_replicates_share_a_row_with_their_mean_and_a_t_interval() -> None:
     made = finished(space="mlp", trials=30, replicates=0.5, study=NO_FINALS | {"pruner": "none"})
-    row = next(row for row in report(made).leaders if row["seeds"] > 1)
-    trials = [made.history.runs[str(item["trial"])] for item in row["trials"]]
+    row = next(row for row in report(made).files[0].records() if row["seeds"] > 1)
+    trials = [made.history.runs[trial] for trial in row["trials"].split()]
     assert len({run.group for run in trials}) == 1
     assert row["interval"] == "t"
     assert row["accuracy"] == pytest.approx(np.mean([run.accuracy for run in trials]))
-    single = next(row for row in report(made).leaders if row["seeds"] == 1)
+    single = next(row for row in report(made).files[0].records() if row["seeds"] == 1)
     assert single["interval"] == "Wilson"
 
 
 def test_report_json_holds_verdicts_and_numbers_as_plain_data(whole: tuple[Made, Report, Path]) -> None:
     made, written, folder = whole
     tree = json.loads((folder / "report.json").read_text())
-    assert [verdict["title"] for verdict in tree["verdicts"]] == [verdict.title for verdict in written.verdicts]
+    assert [verdict["title"] for verdict in tree["verdicts"]] == [verdict.title for verdict in written.page.verdicts]
     assert sum(tree["states"].values()) == tree["trials"] == 40
     assert tree["winner"]["trial"] == made.history.winner.trial  # type: ignore[index]
     assert sum(tree["importances"]["ped_anova"].values()) == pytest.approx(1)
@@ -137,11 +138,11 @@ def test_report_json_holds_verdicts_and_numbers_as_plain_data(whole: tuple[Made,
 def test_the_same_history_gives_the_same_page(whole: tuple[Made, Report, Path]) -> None:
     made, _, folder = whole
     again = build(histories.folded(made.ledger), space=made.searched, pages=address, now=int(made.time))
-    assert render(again.view, again.drawings()) == (folder / "index.html").read_text()
+    assert again.html(again.draw()) == (folder / "index.html").read_text()
 
 
 def written_page(told: Report) -> Page:
-    return Page(render(told.view, told.drawings()))
+    return Page(told.html(told.draw()))
 
 
 def running() -> Made:
@@ -213,7 +214,7 @@ def test_a_study_in_any_state_has_a_page(state: str) -> None:
 
 
 def test_a_running_study_says_that_it_is_not_finished_and_how_many_trials_there_are() -> None:
-    lede = report(running()).view["headline"]["lede"]
+    lede = report(running()).page.head.lede
     assert "12 of 30 trials" in lede
     assert "not finished" in lede
 
@@ -221,34 +222,34 @@ def test_a_running_study_says_that_it_is_not_finished_and_how_many_trials_there_
 def test_why_the_last_session_ended_is_said_at_the_top_until_another_begins() -> None:
     made = running()
     made.close("stopped", "time is up: 12 of 30 trials")
-    assert "The last session ended: time is up: 12 of 30 trials." in report(made).view["headline"]["lede"]
+    assert "The last session ended: time is up: 12 of 30 trials." in report(made).page.head.lede
     made.open()
-    assert "session ended" not in report(made).view["headline"]["lede"]
+    assert "session ended" not in report(made).page.head.lede
 
 
 def test_a_test_result_of_an_earlier_winner_is_not_shown_as_that_of_the_present_one() -> None:
     made = finished(space="small", trials=12, failing=0, study={"pruner": "none"})
     before = report(made)
-    assert "test accuracy 97.20%" in before.view["headline"]["lede"].lower()
+    assert "test accuracy 97.20%" in before.page.head.lede.lower()
     told = content_of(made.history.winner)
     other = next(item for item in told["finalists"] if item["group"] != told["group"])
     made.add("winner", **told | {"trial": other["trial"], "group": other["group"]})
     now = report(made)
-    assert "test accuracy" not in now.view["headline"]["lede"].lower()
-    key = next(key for key in now.view["headline"]["figures"] if key.name == "Test accuracy")
+    assert "test accuracy" not in now.page.head.lede.lower()
+    key = next(key for key in now.page.head.keys if key.name == "Test accuracy")
     assert (key.value, key.meaning) == (None, "not read for this winner yet")
     assert "not read for this winner yet" in written_page(now).text
-    assert now.to_tree()["tested"] is None
-    assert all(verdict.title != "Test agrees with validation" for verdict in now.verdicts)
-    assert {row["name"] for row in now.view["headline"]["strip"]["rows"]} == {"Validation"}
+    assert now.tree["tested"] is None
+    assert all(verdict.title != "Test agrees with validation" for verdict in now.page.verdicts)
+    assert set(now.page.head.intervals) == {"Validation"}
 
 
 def test_test_is_shown_with_the_interval_over_seeds_and_that_over_images(whole: tuple[Made, Report, Path]) -> None:
-    headline = whole[1].view["headline"]
-    assert [row["name"] for row in headline["strip"]["rows"]] == ["Validation", "Test", "Test images"]
-    assert "leaves out that the test images are a sample: the Wilson interval" in headline["lede"]
-    assert "96.40" in headline["lede"]  # its lower end
-    assert "chosen among 3 finalists" in headline["lede"]
+    headline = whole[1].page.head
+    assert list(headline.intervals) == ["Validation", "Test", "Test images"]
+    assert "covers seeds only, not the sample of test images: the Wilson interval" in headline.lede
+    assert "96.40" in headline.lede  # its lower end
+    assert "chosen among 3 finalists" in headline.lede
 
 
 def test_a_winner_that_asha_left_at_a_rung_has_a_page_like_any_other() -> None:
@@ -273,7 +274,7 @@ def test_ticks_of_the_finalists_do_not_overlap(whole: tuple[Made, Report, Path])
     lineage = made.history.lineage
     made.history.lineage = replace(lineage, dataset=replace(lineage.dataset, counts={**COUNTS, "validation": [1000] * 10}))
     for told in (whole[1], report(made)):
-        figure = next(drawing.figure for drawing in told.drawings() if drawing.name == "finalists")
+        figure = next(drawing.figure for drawing in told.draw() if drawing.name == "finalists")
         figure.canvas.draw()
         boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels() if label.get_text()]
         assert len(boxes) >= 2
@@ -281,7 +282,7 @@ def test_ticks_of_the_finalists_do_not_overlap(whole: tuple[Made, Report, Path])
 
 
 def test_a_session_that_was_killed_ends_with_its_last_event() -> None:
-    cost = report(killed()).findings.cost
+    cost = cost_of(killed().history)
     assert len(cost.spans) == 2
     assert cost.seconds < 600  # not the hour between the sessions
     assert all(bar.ended >= bar.began for bar in cost.bars)
@@ -289,7 +290,7 @@ def test_a_session_that_was_killed_ends_with_its_last_event() -> None:
 
 
 def test_segments_of_one_slot_do_not_overlap_and_are_all_of_its_busy_time(whole: tuple[Made, Report, Path]) -> None:
-    cost = whole[1].findings.cost
+    cost = cost_of(whole[0].history)
     for slot, (busy, _) in cost.slots.items():
         bars = sorted((bar.began, bar.ended) for bar in cost.bars if bar.slot == slot)
         assert all(first[1] <= second[0] for first, second in pairwise(bars))
@@ -297,19 +298,19 @@ def test_segments_of_one_slot_do_not_overlap_and_are_all_of_its_busy_time(whole:
 
 
 def test_time_saved_is_the_epochs_left_out_at_the_pace_of_each_trial(whole: tuple[Made, Report, Path]) -> None:
-    made, written, _ = whole
+    made = whole[0]
     stopped = [run for run in made.history.trials if run.state == "PRUNED" and run.epochs]
     assert stopped
-    assert written.findings.cost.skipped == sum(9 - len(run.epochs) for run in stopped)
+    assert cost_of(made.history).skipped == sum(9 - len(run.epochs) for run in stopped)
     paces = [run.epochs[0].seconds for run in stopped]  # all epochs of a made-up trial take the same time
     expected = sum((9 - len(run.epochs)) * pace for run, pace in zip(stopped, paces, strict=True))
-    assert written.findings.cost.saved == pytest.approx(expected)
+    assert cost_of(made.history).saved == pytest.approx(expected)
 
 
 def test_passwords_in_the_command_stay_off_the_page() -> None:
     made = running()
     made.history.lineage = replace(made.history.lineage, command="study run --storage postgresql://me:secret@db/studies")
-    page = render(report(made).view, [])
+    page = report(made).html([])
     assert "postgresql://db/studies" in page
     assert "secret" not in page
 
@@ -318,7 +319,7 @@ def test_reasons_that_look_like_markup_are_shown_as_text() -> None:
     made = running()
     made.history.trials[3].state, made.history.trials[3].cause = "FAIL", "exception"
     made.history.trials[3].reason = "ValueError: <script>alert(1)</script> & more"
-    page = Page(render(report(made).view, []))
+    page = Page(report(made).html([]))
     assert "<script>alert(1)</script> & more" in page.text
 
 
@@ -327,7 +328,7 @@ def test_importances_need_twenty_trials_and_say_so() -> None:
     told = importances(Facts(made.history, made.searched))
     assert not told.ped
     assert "at least 20" in told.missing
-    assert "at least 20" in Page(render(report(made).view, [])).text
+    assert "at least 20" in Page(report(made).html([])).text
 
 
 def test_what_decides_the_made_up_quality_is_the_most_important_and_conditional_parameters_are_named_as_left_out() -> None:
