@@ -82,9 +82,9 @@ def run(root: Path, name: str, *arguments: str) -> History:
 
 def bare(history: History) -> float:
     """Seconds of the same trainings on the same kind of workers, and nothing else."""
-    params, data, fingerprint = history.spec.params, history.lineage["data"], history.spec.fingerprint
+    params, data, fingerprint = history.spec.params, history.lineage.data, history.spec.fingerprint
     waiting = [
-        Task(run.key, run.config["model"], run.config["train"], data, fingerprint, None, run.config["train"]["epochs"])
+        Task(run.key, run.config.tree["model"], run.config.tree["train"], data, fingerprint, None, run.config.train.epochs)
         for run in history.trials
     ]
     executor = Local(slots(params.study, params.train), threads=params.train.threads)

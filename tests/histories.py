@@ -20,6 +20,7 @@ from study.engine import finalists, halving
 from study.space.space import Space
 from study.state.history import ENDED, History, Run, fold
 from study.state.ledger import Event
+from study.state.records import Winner, content_of
 from study.state.spec import Spec
 
 START = 1_790_000_000_000  # milliseconds since 1970
@@ -32,6 +33,7 @@ SMALL = {  # a space of a few parameters, of every kind, so that its figures are
     },
 }
 SHAPE, CLASSES = (1, 28, 28), 10
+REST = {"train_loss": 0.1, "train_accuracy": 0.9, "lr": 0.1, "seconds": 1.0}  # of an epoch that is told by its validation
 COUNTS = {"train": [400] * 10, "validation": [100] * 10, "test": [200] * 10}
 
 
@@ -131,7 +133,7 @@ class Made:
         self._work(lambda: next((run for run in self.history.finals if run.state not in ENDED), None))
         winner = finalists.judge(self.history)
         assert winner is not None
-        self.add("winner", **winner)
+        self.add("winner", **content_of(winner))
         self.add("tested", **self._tested(winner))
 
     def _work(self, choose: Callable[[], Run | None]) -> None:
@@ -146,13 +148,13 @@ class Made:
                 heapq.heappush(free, (self.time, slot))
         self.time = max((event["time"] for event in self.ledger), default=self.time)
 
-    def _tested(self, winner: Mapping[str, Any]) -> dict[str, Any]:
+    def _tested(self, winner: Winner) -> dict[str, Any]:
         right, n = 1945, 2000
         first = {"successes": right, "n": n, "value": right / n, "low": 0.964, "high": 0.979}
         told = {"mean": 0.972, "low": 0.969, "high": 0.975, "std": 0.001, "n": 3, "prediction": [0.967, 0.977]}
-        runs = [run.key for run in self.history.finals if run.trial == winner["trial"]]
+        runs = [run.key for run in self.history.finals if run.trial == winner.trial]
         summary = "test accuracy 97.20% ± 0.30 over 3 seeds on 2,000 images, opened once"
-        named = {name: winner[name] for name in ("trial", "group")}
+        named = {"trial": winner.trial, "group": winner.group}
         return {
             **named,
             "runs": runs,
@@ -168,7 +170,7 @@ class Made:
         if waiting := [run for run in self.history.trials if run.state == "PAUSED" and run.waits == "interrupted"]:
             return waiting[0]
         if self.base.study.pruner == "asha":
-            objective = self.base.study.objectives[0]
+            objective = self.history.spec.quality
             if run := halving.promotable(self.history.trials, self.ladder, self.base.study.reduction, objective):
                 return run
         while len(self.history.trials) < wanted:
@@ -232,14 +234,10 @@ class Made:
             self.add("epoch", run=run.key, epoch=epoch(run, number, noise, seconds))
         if until < self.epochs:
             return self.add("paused", run=run.key, epoch=until, why=f"rung {until}")
-        return self._end(run, "COMPLETE", values=self._values(run), kept_epoch=run.best["epoch"] if run.best else 0, latency=0.3)
+        return self._end(run, "COMPLETE", values=self._values(run), kept_epoch=run.best.epoch if run.best else 0, latency=0.3)
 
     def _values(self, run: Run) -> list[float]:
-        best = run.best
-        assert best is not None
-        found = {"accuracy": best["validation_accuracy"], "loss": best["validation_loss"], "parameters": run.parameters}
-        found |= {"multiply_adds": run.multiply_adds, "latency": 0.3}
-        return [float(found[name]) for name in self.base.study.objectives]
+        return [float(0.3 if one.name == "latency" else one.value(run) or 0.0) for one in self.history.spec.objectives]
 
     def _end(self, run: Run, state: str, **content: Any) -> None:
         self.add(
@@ -278,6 +276,10 @@ def epoch(run: Run, number: int, noise: float, seconds: float) -> dict[str, Any]
         "validation_accuracy": validation,
         "lr": float(rate(run.params)),
         "seconds": seconds,
+        "validation_balanced_accuracy": validation,
+        "validation_macro_f1": validation,
+        "validation_calibration_error": 0.1 * (1 - validation),
+        "validation_expected_cost": 1 - validation,
     }
 
 

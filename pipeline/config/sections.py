@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
+
+from pipeline.epochs import MEASURES
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 SHAPES_TRAINING = ("data", "model", "train")  # the sections that decide what a training computes
@@ -222,6 +224,8 @@ class Evaluate:
     """test images in the t-SNE pictures; 0: none"""
     calibration_bins: Annotated[int, Field(ge=2, le=100)] = 15
     """bins of the reliability diagram"""
+    costs: Annotated[tuple[tuple[Annotated[float, Field(ge=0)], ...], ...] | None, Field(min_length=2)] = None
+    """expected_cost of the validation images: a row for each true class, a cost for each predicted one; null: 1 for an error"""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -250,7 +254,10 @@ class Finalists:
     """trainings of each, the same seeds for all, >= 2"""
 
 
-Objective = Literal["accuracy", "loss", "parameters", "multiply_adds", "latency"]
+if TYPE_CHECKING:
+    Objective = str
+else:
+    Objective = Literal[(*MEASURES, "parameters", "multiply_adds", "latency")]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -262,7 +269,7 @@ class Study:
     trials: Count = 40
     """trials in total"""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("accuracy",)
-    """of the validation images accuracy (more) or loss (less); of the network parameters, multiply_adds, latency (less)"""
+    """accuracy loss balanced_accuracy macro_f1 calibration_error expected_cost parameters multiply_adds latency"""
     max_parameters: Annotated[int | None, Field(ge=1)] = None
     """larger networks are not trained, the sampler draws again; null: no limit"""
     sampler: Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "qmc", "random", "grid"] = "tpe"
@@ -294,8 +301,8 @@ class Study:
     def _objectives_can_be_searched(self) -> Self:
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError("objectives must each be named once")
-        if not {"accuracy", "loss"} & set(self.objectives):
-            raise ValueError("objectives must name accuracy or loss")
+        if not MEASURES.keys() & set(self.objectives):
+            raise ValueError(f"objectives must name one of {' '.join(MEASURES)}")
         if len(self.objectives) > 1 and self.pruner != "none":
             raise ValueError(f"pruner must be none with several objectives, got {self.pruner}")
         return self

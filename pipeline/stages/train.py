@@ -25,7 +25,7 @@ def main() -> None:
         data = SearchData.read(artifacts.SEARCH)
         store = tracking.locate(params.tracking, os.environ)
         use_cpu(params.train.threads)
-        training = Training(params.model, params.train, data, choose_device(params.train.device))
+        training = Training(params.model, params.train, data, choose_device(params.train.device), params.evaluate.costs)
         about = account.before(params, data.info, training.device)
         checkpoint = artifacts.CHECKPOINTS / f"{about['key']}.safetensors"
         resumed = checkpoint.exists() and restore(training, checkpoint, about)

@@ -14,9 +14,10 @@ import torch
 from pipeline import lineage
 from pipeline.config import SHAPES_TRAINING, Model, Params, to_tree
 from pipeline.data.dataset import DatasetInfo
+from pipeline.epochs import Epoch
 from pipeline.models.plan import plan
 from pipeline.tracking import Dataset, Recorded, epoch_metrics, tag_text
-from pipeline.training.loop import Epoch, Training
+from pipeline.training.loop import Training
 from pipeline.verdict import Verdict
 
 Account = dict[str, Any]
@@ -109,9 +110,7 @@ def tags(about: Account, environ: Mapping[str, str]) -> dict[str, str]:
 
 def metrics(epoch: Epoch) -> dict[str, float]:
     """Return the metrics of an epoch by MLflow's names."""
-    row = asdict(epoch)
-    del row["epoch"]
-    return epoch_metrics(row)
+    return epoch_metrics({name: value for name, value in asdict(epoch).items() if name != "epoch" and value is not None})
 
 
 def write_history(history: Sequence[Epoch], folder: Path) -> None:

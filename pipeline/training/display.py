@@ -9,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from pipeline.training.loop import Epoch
+from pipeline.epochs import Epoch
 
 HEADER = "epoch   train loss   accuracy   validation loss   accuracy         lr   seconds   left"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline import tensors
 from pipeline.config import ConfigError, Model, Train
 from pipeline.data.dataset import DeviceSplit, SearchData
+from pipeline.epochs import BINS, Epoch, Outcome, kept, measured
 from pipeline.models.build import build
 from pipeline.models.classifier import Card, Classifier
 from pipeline.models.plan import images_at_once, plan
@@ -30,25 +31,6 @@ Progress = Callable[[int, int], None]  # images done and in all, this epoch
 Tensors = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """The metrics of one epoch.
-
-    train_loss, train_accuracy : running means over the epoch's batches, in training mode
-    validation_loss, validation_accuracy : after the epoch, in evaluation mode, fp32
-    lr : of the epoch's last step
-    seconds : of wall time, validation included
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    lr: float
-    seconds: float
-
-
 class Training:
     """One training of one network: call :meth:`run_epoch` until :attr:`ended`.
 
@@ -56,14 +38,27 @@ class Training:
     same history, bit for bit, as an uninterrupted one.
     """
 
-    def __init__(self, model: Model, train: Train, data: SearchData, device: torch.device) -> None:
-        """Prepare a training. Raises ArchitectureError or ConfigError if the network or the shift does not fit the images."""
+    def __init__(
+        self, model: Model, train: Train, data: SearchData, device: torch.device, costs: Sequence[Sequence[float]] | None = None
+    ) -> None:
+        """Prepare a training.
+
+        costs : ``evaluate.costs``; None: 1 for every error
+
+        Raises
+        ------
+        ArchitectureError, ConfigError
+            The network, the shift or the costs do not fit the images.
+        """
         self.config, self.device = train, device
         self.train, self.validation = DeviceSplit.of(data.train, device), DeviceSplit.of(data.validation, device)
         size, shift = min(data.info.shape[1:]), train.augment.shift
         if shift >= size:
             raise ConfigError(f"train.augment.shift: must be less than the {size} pixels of an image, got {shift}")
         n_classes = len(data.info.classes)
+        if costs is not None and {len(costs), *map(len, costs)} != {n_classes}:
+            raise ConfigError(f"evaluate.costs: must be {n_classes} rows of {n_classes} costs, one for each class, got {costs}")
+        self.costs = 1 - np.eye(n_classes) if costs is None else np.array(costs, float)
         self.validated_at_once = images_at_once(plan(model, data.info.shape, n_classes))
         network = build(model, data.info.shape, n_classes, train.seed)
         self.classifier = Classifier(Card.of(model, data.info), network).to(device)
@@ -82,7 +77,7 @@ class Training:
     @property
     def best_epoch(self) -> int:
         """The epoch with the lowest validation loss, counted from 1; 0 before the first epoch."""
-        return min(self.history, key=lambda epoch: epoch.validation_loss).epoch if self.history else 0
+        return [0, *(epoch.epoch for epoch in kept(self.history, "best"))][-1]
 
     @property
     def kept_epoch(self) -> int:
@@ -103,12 +98,12 @@ class Training:
         start, number = time.perf_counter(), len(self.history) + 1
         with self._random_numbers_of(number) as generator, _denormals_as_zero():
             train_loss, train_accuracy, lr = self._train_epoch(number, generator, progress)
-        validation_loss, validation_accuracy = self._validate()
-        self.diverged = self._divergence(number, train_loss, validation_loss, lr)
+        outcome = self._validate()
+        self.diverged = self._divergence(number, train_loss, outcome.loss, lr)
         if self.diverged:
             return None
         seconds = time.perf_counter() - start
-        record = Epoch(number, train_loss, train_accuracy, validation_loss, validation_accuracy, lr, seconds)
+        record = Epoch(number, train_loss, train_accuracy, lr=lr, seconds=seconds, **measured(outcome))
         self.history.append(record)
         if number == 1:
             self.first = self._weights()
@@ -179,14 +174,20 @@ class Training:
             )
         return None
 
-    def _validate(self) -> tuple[float, float]:
-        """Return the mean loss and the accuracy on the validation images."""
+    def _validate(self) -> Outcome:
+        """Return what the network makes of the validation images."""
         self.classifier.eval()
+        labels, n_classes = self.validation.labels, len(self.classifier.classes)
         with torch.no_grad():
             outputs = torch.cat(
                 [self.classifier.logits(images) for images in self.validation.images.split(self.validated_at_once)]
             )
-        return self.loss(outputs, self.validation.labels).item(), _accuracy(outputs, self.validation.labels)
+            confidence = outputs.softmax(1).amax(1).double()
+            predictions = outputs.argmax(1)
+            bins = (confidence * BINS).ceil_().sub_(1).clamp_(0, BINS - 1).nan_to_num_().long()
+            gaps = torch.bincount(bins, (predictions == labels).double() - confidence, minlength=BINS).abs()
+            confusion = torch.bincount(labels * n_classes + predictions, minlength=n_classes**2).reshape(n_classes, -1)
+        return Outcome(self.loss(outputs, labels).item(), confusion.cpu().numpy(), gaps.cpu().numpy(), self.costs)
 
     @contextmanager
     def _random_numbers_of(self, epoch: int) -> Iterator[torch.Generator]:

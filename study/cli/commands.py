@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.config import ConfigError, Params, parse
 
 if TYPE_CHECKING:
-    from study.engine.carry_out import Carried
+    from study.engine.session import Result
     from study.space.space import Space
     from study.state.history import History
 
@@ -48,13 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"stopped; all is kept. Go on with: study run --name {name}")
         return 0
     if history.winner:
-        print(history.winner["summary"])
+        print(history.winner.summary)
     if history.test:
-        print(history.test["summary"])
+        print(history.test.summary)
     if result.reason:
         print(f"{result.reason}; more with: study run --name {name}")
-    if result.report:
-        print(f"report: {result.report.relative_to(root)}")
+    if result.page:
+        print(f"report: {result.page.relative_to(root)}")
     if history.winner:
         print(f"promote the winner into params.yaml: study promote {name}")
     return 0
@@ -143,9 +143,9 @@ def write_report(arguments: argparse.Namespace) -> int:
 
     root = Path.cwd()
     history = history_of(arguments.name, root)
-    if history.planned:
-        command = next((event["command"] for event in reversed(history.sessions) if "command" in event), "study")
-        raise UsageError(f"{arguments.name} is no search: its own command writes the report, and trains nothing twice: {command}")
+    if history.spec.kind.plan:
+        own = history.command or "study"
+        raise UsageError(f"{arguments.name} is no search: its own command writes the report, and trains nothing twice: {own}")
     print(write_report(history, Space.of(history.spec.space, history.spec.tree), root))
     return 0
 
@@ -199,7 +199,7 @@ def ablate(arguments: argparse.Namespace) -> int:
     return _ended(*ablate(arguments.file, limits, *settings_of(arguments, root), root, os.environ), root)
 
 
-def _ended(carried: Carried, page: Path | None, lines: Sequence[str], root: Path) -> int:
+def _ended(carried: Result, page: Path | None, lines: Sequence[str], root: Path) -> int:
     """Say how a plan ended; the exit status."""
     for problem in carried.problems:
         print(f"not recorded yet: {problem}", file=sys.stderr)

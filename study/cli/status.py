@@ -12,11 +12,13 @@ from rich.table import Table
 
 from pipeline import tracking
 from pipeline.config import load
-from study.engine.live import WORDS, Clock, architecture, best_line, draw, duration, line, result, sparkline
+from study.engine.live import WORDS, Clock, architecture, best_line, draw, duration, line, sparkline
 from study.state.best import best, front
 from study.state.errors import UsageError
 from study.state.history import History, Run, fold
 from study.state.ledger import STUDIES, held, read
+from study.state.objective import OBJECTIVES
+from study.state.spec import Spec
 from study.stores.addresses import STORES, locate_storage, read_stores
 
 
@@ -58,7 +60,7 @@ def listing(root: Path) -> Table | str:
             table.add_row(
                 history.spec.name,
                 state(history, folder),
-                f"{len(history.trials or history.planned)}/{history.spec.study.trials}",
+                f"{len(history.members)}/{history.spec.study.trials}",
                 f"{found.accuracy:.2%}{so_far}" if found else "–",
                 history.spec.params.data.name,
                 history.spec.space,
@@ -72,25 +74,23 @@ def show(name: str, root: Path) -> None:
     history, folder = history_of(name, root), root / STUDIES / name
     console = Console(highlight=False, soft_wrap=True)
     how = state(history, folder)
-    spec, planned = history.spec, history.planned
-    searched = f"{spec.params.data.name}, space {spec.space}, {spec.study.sampler}, {spec.study.pruner}"
-    console.print(f"[bold]{name}[/]: {how}; {spec.tree['title'] if planned else searched}")
+    spec, planned = history.spec, history.spec.kind.plan
+    console.print(f"[bold]{name}[/]: {how}; {spec.title}")
     counts = [f"{history.count(each)} {WORDS[each]}" for each in WORDS if history.count(each)]  # type: ignore[arg-type]
-    begun = f"{len(history.trials or planned)} of {spec.study.trials}: {', '.join(counts) or 'none yet'}"
+    begun = f"{len(history.members)} of {spec.study.trials}: {', '.join(counts) or 'none yet'}"
     console.print(f"{'trained ' if planned else 'trials  '} {begun}")
     if not planned:
         console.print(f"best     {best_line(history)}")
     seconds = sum(run.seconds for run in history.runs.values())
     console.print(f"cost     {duration(seconds)} of device time, {sum(len(run.epochs) for run in history.runs.values())} epochs")
     if history.winner:
-        console.print(f"winner   {history.winner['summary']}")
+        console.print(f"winner   {history.winner.summary}")
     if history.test:
-        console.print(f"test     {history.test['summary']}")
+        console.print(f"test     {history.test.summary}")
     if history.sessions and history.sessions[-1].get("reason"):
         console.print(f"reason   {history.sessions[-1]['reason']}", markup=False)
     if how == "stopped" or how == "interrupted":
-        command = next((event["command"] for event in reversed(history.sessions) if "command" in event), "")
-        console.print(f"go on    {command if planned else f'study run --name {name}'}", markup=False)
+        console.print(f"go on    {history.command if planned else f'study run --name {name}'}", markup=False)
     console.print()
     console.print(rows(history) if planned else leaders(history))
 
@@ -103,7 +103,7 @@ def rows(history: History) -> Table:
     for name in dict.fromkeys(run.origin for run in history.planned):
         own = [run for run in history.planned if run.origin == name]
         done = [run for run in own if run.state == "COMPLETE"]
-        tested = [run.test["accuracy"] for run in done if run.test]
+        tested = [run.test.accuracy for run in done if run.test]
         accuracies = [run.accuracy or 0.0 for run in done]
         means = [f"{sum(values) / len(values):.2%}" if values else "–" for values in (accuracies, tested)]
         table.add_row(name, f"{len(done)}/{len(own)}", *means, f"{own[0].parameters:,}", architecture(own[0]))
@@ -112,21 +112,20 @@ def rows(history: History) -> Table:
 
 def leaders(history: History, count: int = 10) -> Table:
     """The best trials."""
-    objective = history.spec.study.objectives[0]
-    sign = -1 if objective == "accuracy" else 1
+    first, quality = history.spec.objectives[0], history.spec.quality
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("trial", "validation", "epochs", "curve", "parameters", "lr", "network"):
         table.add_column(column, no_wrap=True, justify="right" if column in ("validation", "epochs", "parameters") else "left")
-    ranked = sorted((run for run in history.trials if run.values), key=lambda run: sign * run.values[0])  # type: ignore[index]
+    ranked = sorted((run for run in history.trials if run.values), key=lambda run: first.cost(run.values[0]))  # type: ignore[index]
     for run in ranked[:count]:
-        curve = sparkline([epoch["validation_accuracy"] for epoch in run.epochs], width=12)
+        curve = sparkline([quality.of(epoch) or 0.0 for epoch in run.epochs], width=12)
         table.add_row(
             run.key,
-            result(run, objective),
+            quality.shown(run),
             str(len(run.epochs)),
             curve,
             f"{run.parameters:,}",
-            f"{run.config['train']['lr']:.2g}",
+            f"{run.config.train.lr:.2g}",
             architecture(run),
         )
     return table
@@ -156,14 +155,14 @@ def show_run(name: str, key: str, root: Path) -> None:
     history = history_of(name, root)
     run = run_of(history, key)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(line(run, history.spec.study.objectives[0]), markup=False)
+    console.print(line(run, history.spec.quality), markup=False)
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for parameter, value in run.params.items():
         table.add_row(parameter, f"{value:.4g}" if isinstance(value, float) else str(value))
     console.print(table)
     console.print(f"seed {run.seed}, group {run.group}, replicate {run.replicate}, origin {run.origin}", markup=False)
     if run.epochs:
-        console.print(course(run))
+        console.print(course(run, history.spec))
     if run.reason:
         console.print(f"{run.cause}: {run.reason}", markup=False)
     traceback = root / STUDIES / name / "runs" / key / "traceback.txt"
@@ -171,20 +170,20 @@ def show_run(name: str, key: str, root: Path) -> None:
         console.print(traceback.read_text(), markup=False)
 
 
-def course(run: Run) -> Table:
+def course(run: Run, spec: Spec) -> Table:
     """A row for each epoch."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("epoch", "train loss", "train accuracy", "validation loss", "validation accuracy", "lr", "seconds"):
+    measured = dict.fromkeys([OBJECTIVES["loss"], OBJECTIVES["accuracy"], spec.quality])
+    for column in ("epoch", "train loss", "train accuracy", *(one.label for one in measured), "lr", "seconds"):
         table.add_column(column, justify="right")
     for epoch in run.epochs:
         table.add_row(
-            f"{epoch['epoch']}" + ("*" if epoch["epoch"] == (run.kept_epoch or 0) else ""),
-            f"{epoch['train_loss']:.4f}",
-            f"{epoch['train_accuracy']:.2%}",
-            f"{epoch['validation_loss']:.4f}",
-            f"{epoch['validation_accuracy']:.2%}",
-            f"{epoch['lr']:.2g}",
-            f"{epoch['seconds']:.1f}",
+            f"{epoch.epoch}" + ("*" if epoch.epoch == (run.kept_epoch or 0) else ""),
+            f"{epoch.train_loss:.4f}",
+            f"{epoch.train_accuracy:.2%}",
+            *(one.short(one.of(epoch)) for one in measured),
+            f"{epoch.lr:.2g}",
+            f"{epoch.seconds:.1f}",
         )
     return table
 

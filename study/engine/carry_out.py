@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Data, Params, parse
+from pipeline.config import Data, Params
 from study.engine.arrays import Arrays, arrays
-from study.engine.coordinator import Coordinator, Outcome
+from study.engine.coordinator import Coordinator
 from study.engine.plan import Plan
 from study.engine.request import lineage_of
-from study.engine.session import begin, places, running
+from study.engine.session import Result, begin, end, places, running
 from study.state.errors import StudyError
 from study.state.history import History, Run, fold
 from study.state.journal import Journal
@@ -40,24 +40,10 @@ class Places:
         return self.of[data_of(run)]
 
 
-@dataclass(frozen=True)
-class Carried:
-    """How far a plan came.
-
-    problems : what is not recorded yet
-    page : of its own report, None where there is none
-    """
-
-    history: History
-    outcome: Outcome
-    reason: str | None
-    problems: list[str]
-    page: Path | None = None
-
-
 def data_of(run: Run) -> Data:
     """Section data of a planned training."""
-    return parse({"data": run.config["data"]}).data
+    assert run.config.data is not None
+    return run.config.data
 
 
 def carry_out(
@@ -68,7 +54,7 @@ def carry_out(
     environ: Mapping[str, str],
     after: After = lambda journal, places: True,
     report: Report = lambda history: None,
-) -> Carried:
+) -> Result:
     """Train every row on every seed, as far as its ledger lacks them, on all workers; then ``after``.
 
     Parameters
@@ -110,21 +96,7 @@ def carry_out(
         executor.close()
         if outcome == "done" and not after(journal, found):
             outcome = "stopped"
-        journal.record("closed", outcome=outcome, reason=reason)
-        page, problems = None, []
-        try:
-            page = report(journal.history)
-            if page is not None and _outdated(journal.history):
-                journal.record("artifacts", path=str(page.parent), folder="report")
-        except OSError as error:
-            problems = [f"the report was not written: {error}; the same command tries again"]
-        return Carried(journal.history, outcome, reason, problems + session.recorder.finish(), page)
-
-
-def _outdated(history: History) -> bool:
-    """Whether a training has ended since MLflow was given a report."""
-    ended = max((run.ended for run in history.planned if run.ended is not None), default=0)
-    return not history.artifacts or history.artifacts[-1]["time"] < ended
+        return end(session, outcome, reason, report)
 
 
 def _params(plan: Plan, settings: Params, trainings: int) -> Params:

@@ -16,6 +16,7 @@ from study.engine import finalists, halving
 from study.engine.proposals import Proposer
 from study.state.history import ENDED, Run
 from study.state.journal import CHECKPOINT, Journal
+from study.state.records import content_of
 from study.workers.protocol import Checkpoint, EpochDone, Executor, Message, SegmentDone, SegmentFailed, Slot, Task, WorkerDied
 
 DEATHS = 3  # of workers in one run, after which it is the run's fault
@@ -90,10 +91,8 @@ class Coordinator:
             if run.key not in wanted and run.state not in ENDED:
                 self._end(run, "PRUNED", cause="overtaken", reason="no longer among the finalists, or one seed too many")
         outcome = self._work(self._next_final)
-        if outcome[0] == "done" and (winner := finalists.judge(self.history)):
-            known = {} if self.history.winner is None else self.history.winner
-            if any(known.get(name) != value for name, value in winner.items()):
-                self.journal.record("winner", **winner)
+        if outcome[0] == "done" and (winner := finalists.judge(self.history)) and winner != self.history.winner:
+            self.journal.record("winner", **content_of(winner))
         return outcome
 
     def carry_out(self, tasks: Sequence[Mapping[str, Any]]) -> tuple[Outcome, str | None]:
@@ -132,8 +131,8 @@ class Coordinator:
         if self._late():
             return None
         if self.study.pruner == "asha":
-            objective = self.study.objectives[0]
-            if run := halving.promotable(self.history.trials, self.ladder, self.study.reduction, objective):
+            quality = self.history.spec.quality
+            if run := halving.promotable(self.history.trials, self.ladder, self.study.reduction, quality):
                 return run
         while len(self.history.trials) < self.limits.trials and not self.exhausted:
             if run := self._ask():
@@ -180,14 +179,15 @@ class Coordinator:
         until = self._until(run)
         task = Task(
             run=run.key,
-            model=run.config["model"],
-            train=run.config["train"],
+            model=run.config.tree["model"],
+            train=run.config.tree["train"],
             data=str(self.data(run)),
             fingerprint=run.fingerprint or self.history.spec.fingerprint,
             checkpoint=self._checkpoint(run),
             until=until,
             latency="latency" in self.study.objectives or run.phase != "search",
             first=run.phase == "planned",
+            costs=self.history.spec.params.evaluate.costs,
         )
         self.journal.record("started", run=run.key, slot=slot.name, epoch=len(run.epochs), until=until)
         self.executor.submit(slot, task)
@@ -213,7 +213,7 @@ class Coordinator:
     def _until(self, run: Run) -> int:
         if run.phase == "search" and self.study.pruner == "asha":
             return halving.next_stop(run, self.ladder)
-        return int(run.config["train"]["epochs"])
+        return run.config.train.epochs
 
     # -- messages
 
@@ -307,16 +307,8 @@ class Coordinator:
     # -- ends
 
     def _values(self, run: Run, message: SegmentDone) -> list[float]:
-        best = run.best
-        assert best is not None
-        found = {
-            "accuracy": best["validation_accuracy"],
-            "loss": best["validation_loss"],
-            "parameters": run.parameters,
-            "multiply_adds": run.multiply_adds,
-            "latency": message.latency,
-        }
-        return [float(found[name]) for name in self.study.objectives]
+        run.latency = message.latency
+        return [float(one.value(run)) for one in self.history.spec.objectives]  # type: ignore[arg-type]
 
     def _end(self, run: Run, state: str, **content: Any) -> None:
         self.journal.record("ended", run=run.key, state=state, **content)
@@ -339,8 +331,7 @@ class Coordinator:
         first = self.failures[:ALIKE]
         if len(first) == ALIKE and first[0] and len(set(first)) == 1:
             failed = [run for run in self.history.runs.values() if run.state == "FAIL"]
-            what = "trainings" if self.history.planned else "trials"
-            return f"the first {ALIKE} {what} failed alike: {failed[-1].reason}"
+            return f"the first {ALIKE} {self.history.spec.kind.noun}s failed alike: {failed[-1].reason}"
         return None
 
     def _interrupt(self) -> None:

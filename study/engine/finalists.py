@@ -10,26 +10,18 @@ import copy
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pipeline.config import Study
 from pipeline.data.dataset import Split
-from study.engine.halving import score
-from study.state.best import costs, non_dominated
+from study.state.best import non_dominated
 from study.state.history import ENDED, History, Run
-
-if TYPE_CHECKING:
-    from study.engine.confirmation import Finalist
+from study.state.objective import OBJECTIVES, costs
+from study.state.records import Finalist, Share, Winner, WinnerTest, content_of
 
 SEEDS = 2**32 - 1  # marks the confirmation's seeds: SeedSequence([study.seed, trial]) gives those of the search
-
-
-def measure(history: History) -> tuple[int, str]:
-    """The objective that decides between finalists, and its place: the first that is measured on the validation images."""
-    objectives = history.spec.study.objectives
-    return next((index, name) for index, name in enumerate(objectives) if name in ("accuracy", "loss"))
 
 
 def seeds(section: Study) -> list[int]:
@@ -43,10 +35,10 @@ def choose(history: History) -> list[Run]:
 
     A configuration that was tried on several seeds counts with the mean of its complete trials; of equal ones the smaller network
     comes first. Those that asha left at the highest rungs follow. With several objectives it is the Pareto front, best in
-    accuracy or loss first. At most ``finalists.top``.
+    the one that decides first. At most ``finalists.top``.
     """
-    objectives = history.spec.study.objectives
-    index, _ = measure(history)
+    objectives = history.spec.objectives
+    index = objectives.index(history.spec.quality)
     groups = list(_groups(history).values())
     points = [costs(_means(group), objectives) for group in groups]
     kept = non_dominated(points) if len(objectives) > 1 else [True] * len(groups)
@@ -66,9 +58,9 @@ def _nearest_to_completion(history: History, groups: set[str]) -> list[Run]:
 
     It trains few to the end, three of thirty, say; who was next in line deserves the comparison too.
     """
-    objective = history.spec.study.objectives[0]
+    objective = history.spec.quality
     waiting = [run for run in history.trials if run.cause == "asha" and run.epochs and run.group not in groups]
-    waiting.sort(key=lambda run: (-len(run.epochs), score(run, len(run.epochs), objective), run.parameters, run.trial))
+    waiting.sort(key=lambda run: (-len(run.epochs), objective.cost(objective.value(run)), run.parameters, run.trial))
     return list({run.group: run for run in reversed(waiting)}.values())[::-1]
 
 
@@ -87,18 +79,12 @@ def tasks(history: History) -> list[dict[str, Any]]:
     ]
 
 
-def judge(history: History) -> dict[str, Any] | None:
-    """Who wins: the content of the ``winner`` event; None while a training is missing, or where none can win.
+def judge(history: History) -> Winner | None:
+    """Who wins; None while a training is missing, or where none can win.
 
     The leader has the best mean; those whose paired difference to it has a Holm-corrected p of at least 0.05 tie with it; the
     winner is the smallest network among these, then the earlier trial. A finalist of which more trainings failed than of another
     cannot win, nor can one with fewer than two.
-
-    Returns
-    -------
-    ``trial`` and ``group`` of the winner, ``run`` the key of its first training, ``leader`` and ``ties`` as trial numbers,
-    ``objective``, ``finalists`` (:class:`study.engine.confirmation.Finalist` as plain data, those that may win first, by mean),
-    ``mean_optimism``, and a ``summary`` in one line
     """
     from study.engine import confirmation  # scipy takes a second that no search shall wait for
 
@@ -107,21 +93,20 @@ def judge(history: History) -> dict[str, Any] | None:
     ties = [item for item in judged if item.ties]
     if not ties:
         return None
-    _, objective = measure(history)
-    sign = costs([1.0], [objective])[0]
-    winner = min(ties, key=lambda item: (item.parameters, sign * (item.mean or 0), item.trial))
+    objective = history.spec.quality
+    winner = min(ties, key=lambda item: (item.parameters, objective.cost(item.mean), item.trial))
     optimism = [item.optimism for item in judged if item.optimism is not None]
-    return {
-        "trial": winner.trial,
-        "group": winner.group,
-        "run": next(final.key for run, finals in trained for final in finals if run.trial == winner.trial and final.values),
-        "leader": judged[0].trial,
-        "ties": [item.trial for item in ties],
-        "objective": objective,
-        "finalists": [asdict(item) for item in judged],
-        "mean_optimism": float(np.mean(optimism)) if optimism else None,
-        "summary": confirmation.summary(winner, ties, judged, objective),
-    }
+    return Winner(
+        trial=winner.trial,
+        group=winner.group,
+        run=next(final.key for run, finals in trained for final in finals if run.trial == winner.trial and final.values),
+        leader=judged[0].trial,
+        ties=[item.trial for item in ties],
+        objective=objective.name,
+        finalists=judged,
+        mean_optimism=float(np.mean(optimism)) if optimism else None,
+        summary=confirmation.summary(winner, ties, judged, objective),
+    )
 
 
 def _trained(history: History) -> list[tuple[Run, list[Run]]]:
@@ -140,51 +125,45 @@ def _judged(trained: Sequence[tuple[Run, list[Run]]], history: History) -> list[
     """Those that may win, the leader first, each compared with it; then the others. Empty where none may win."""
     from study.engine import confirmation
 
-    _, objective = measure(history)
-    sign = costs([1.0], [objective])[0]
+    objective = history.spec.quality
     found = [_finalist(run, finals, history) for run, finals in trained]
     fewest = min(item.failures for item in found)
-    able = [item for item in found if not confirmation.excluded(vars(item), fewest)]
+    able = [item for item in found if not item.excluded(fewest)]
     if not able:
         return []
-    able.sort(key=lambda item: (sign * (item.mean or 0), item.parameters, item.trial))
-    resolution = _resolution(history)
+    able.sort(key=lambda item: (objective.cost(item.mean), item.parameters, item.trial))
+    resolution = objective.resolution(history.lineage.dataset.images["validation"])
     others = [confirmation.against(item, able[0], resolution) for item in found if item not in able]
     return [*confirmation.compare(able, resolution), *others]
 
 
-def test_read(history: History, folder: Path, test: Split, openings: int) -> dict[str, Any]:
-    """What the winner's trainings score on the test images, all in this one opening: the content of the ``tested`` event.
+def test_read(history: History, folder: Path, test: Split, openings: int) -> WinnerTest:
+    """What the winner's trainings score on the test images, all in this one opening.
 
     folder : of the study; openings : of the test set, this one included
-
-    Returns
-    -------
-    ``trial`` and ``group`` of the winner, ``runs`` and their ``accuracies``, ``mean``, ``low``, ``high``, ``std``, ``n`` over the
-    seeds, ``prediction``, ``first`` (the first one's proportion with its Wilson interval), ``images``, ``openings``, ``summary``
     """
     from pipeline.evaluation.statistics import Proportion  # scipy, as above
-    from study.engine.confirmation import interval, shown
+    from study.engine.confirmation import shown, spread
 
     assert history.winner is not None
-    trial = history.winner["trial"]
+    trial = history.winner.trial
     finals = (history.runs.get(f"{trial}.s{index}") for index in range(_count(history)))
     runs = [run for run in finals if run and run.state == "COMPLETE"]
     right = [_right(folder / "runs" / run.key, test) for run in runs]
     accuracies = [count / len(test) for count in right]
-    told = interval(accuracies, 1 / len(test))
+    over_seeds = spread(accuracies, 1 / len(test))
     often = "once" if openings == 1 else f"{openings} times"
-    return {
-        "trial": trial,
-        "group": history.winner["group"],
-        "runs": [run.key for run in runs],
-        "accuracies": accuracies,
-        **told,
-        "first": asdict(Proportion.of(right[0], len(test))),
-        "images": len(test),
-        "openings": openings,
-        "summary": f"test accuracy {shown(told, 'accuracy')} on {len(test):,} images, opened {often}",
-    }
+    return WinnerTest(
+        trial=trial,
+        group=history.winner.group,
+        runs=[run.key for run in runs],
+        accuracies=accuracies,
+        first=Share(**asdict(Proportion.of(right[0], len(test)))),
+        images=len(test),
+        openings=openings,
+        summary=f"test accuracy {shown(over_seeds, OBJECTIVES['accuracy'])} on {len(test):,} images, opened {often}",
+        **content_of(over_seeds),
+    )
 
 
 def _key(run: Run, index: int) -> str:
@@ -209,7 +188,7 @@ def _means(group: Sequence[Run]) -> list[float]:
 
 
 def _task(run: Run, index: int, seed: int) -> dict[str, Any]:
-    config = copy.deepcopy(run.config)
+    config = copy.deepcopy(run.config.tree)
     config["train"]["seed"] = seed
     return {
         "run": _key(run, index),
@@ -227,23 +206,19 @@ def _task(run: Run, index: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _resolution(history: History) -> float:
-    """The step of the values: one validation image for an accuracy; a loss has none."""
-    return 1 / sum(history.lineage["dataset"]["counts"]["validation"]) if measure(history)[1] == "accuracy" else 0.0
-
-
 def _finalist(run: Run, finals: Sequence[Run], history: History) -> Finalist:
-    from study.engine.confirmation import Finalist, interval
+    from study.engine.confirmation import spread
 
-    index, objective = measure(history)
+    objective = history.spec.quality
+    index = history.spec.objectives.index(objective)
     values = [float(final.values[index]) if final.state == "COMPLETE" and final.values else None for final in finals]
     present = [value for value in values if value is not None]
-    told = interval(present, _resolution(history))
+    over_seeds = spread(present, objective.resolution(history.lineage.dataset.images["validation"]))
     complete = _groups(history).get(run.group)
-    sign = costs([1.0], [objective])[0]
     # Of one that the search did not train to the end, the value as it stood, which promises nothing of the whole training.
-    search_value = _means(complete)[index] if complete else sign * score(run, len(run.epochs), objective)
-    optimism = sign * (told["mean"] - search_value) if complete and told["mean"] is not None else None
+    search_value = _means(complete)[index] if complete else objective.value(run)
+    assert search_value is not None, "a finalist was trained"
+    optimism = objective.sign * (search_value - over_seeds.mean) if complete and over_seeds.mean is not None else None
     failures = len(values) - len(present)
     return Finalist(
         trial=run.trial,
@@ -254,7 +229,7 @@ def _finalist(run: Run, finals: Sequence[Run], history: History) -> Finalist:
         failures=failures,
         search_value=search_value,
         optimism=optimism,
-        **told,
+        **content_of(over_seeds),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from study.state.history import Run
+from study.state.objective import Objective
 
 
 def rungs(epochs: int, first: int, reduction: int) -> tuple[int, ...]:
@@ -24,24 +25,14 @@ def rungs(epochs: int, first: int, reduction: int) -> tuple[int, ...]:
 
 def next_stop(run: Run, ladder: Iterable[int]) -> int:
     """The epoch at which this run is to be compared next: the first rung above those it has passed, or its own end."""
-    epochs = int(run.config["train"]["epochs"])
+    epochs = run.config.train.epochs
     done = len(run.epochs)
     # A run that was interrupted may have done a rung's last epoch without having been paused and compared there.
     passed = done - 1 if run.waits == "interrupted" else done
     return min((rung for rung in ladder if max(passed, 0) < rung < epochs), default=epochs)
 
 
-def score(run: Run, rung: int, objective: str) -> float:
-    """The value of a run at a rung, as it stood then; less is better. Of a run that stopped early, its last."""
-    seen = run.epochs[:rung]
-    if run.config["train"]["keep"] == "best":
-        kept = min(seen, key=lambda epoch: (epoch["validation_loss"], epoch["epoch"]))
-    else:
-        kept = seen[-1]
-    return -float(kept["validation_accuracy"]) if objective == "accuracy" else float(kept["validation_loss"])
-
-
-def promotable(trials: Iterable[Run], ladder: tuple[int, ...], reduction: int, objective: str) -> Run | None:
+def promotable(trials: Iterable[Run], ladder: tuple[int, ...], reduction: int, objective: Objective) -> Run | None:
     """The paused trial that has earned its next rung; the highest rung is looked at first, then the best value."""
     trials = list(trials)
     # What was paused when a search ended was ended then. With a raised total a new bracket begins: those cannot go on.
@@ -49,8 +40,8 @@ def promotable(trials: Iterable[Run], ladder: tuple[int, ...], reduction: int, o
     trials = [run for run in trials if run.trial > closed]
     for rung in reversed(ladder[:-1]):
         reached = [run for run in trials if len(run.epochs) >= rung or (run.state == "COMPLETE" and run.epochs)]
-        best = sorted(reached, key=lambda run: (score(run, rung, objective), run.trial))[: len(reached) // reduction]
-        for run in best:
+        reached.sort(key=lambda run: (objective.cost(objective.value(run, rung)), run.trial))
+        for run in reached[: len(reached) // reduction]:
             if run.state == "PAUSED" and len(run.epochs) == rung:
                 return run
     return None

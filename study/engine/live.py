@@ -14,11 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config import Model
-from pipeline.config.parsing import parse
 from study.engine import finalists
 from study.state.history import History, Run
 from study.state.ledger import Event
+from study.state.objective import Objective
 
 BARS = "▁▂▃▄▅▆▇█"
 COLOURS = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red", "RUNNING": "cyan", "PAUSED": "blue"}
@@ -43,16 +42,9 @@ def duration(seconds: float) -> str:
 
 def architecture(run: Run) -> str:
     """``conv 16-8, dense 50``."""
-    model: Model = parse({"model": run.config["model"]}).model
+    model = run.config.model
     widths = {"conv": [block.out for block in model.conv], "dense": [block.out for block in model.dense]}
     return ", ".join(f"{kind} {'-'.join(map(str, outs))}" for kind, outs in widths.items() if outs) or "linear"
-
-
-def result(run: Run, objective: str) -> str:
-    """A run's value, or as far as it got."""
-    if run.best is None:
-        return "–"
-    return f"{run.accuracy:.2%}" if objective == "accuracy" else f"{run.best['validation_loss']:.4f}"
 
 
 def best_line(history: History) -> str:
@@ -62,20 +54,21 @@ def best_line(history: History) -> str:
         return "no trial has completed an epoch yet"
     from pipeline.evaluation.statistics import Proportion  # scipy takes most of a second, and there is time by now
 
-    images = sum(history.lineage["dataset"]["counts"]["validation"])
+    images = history.lineage.dataset.images["validation"]
     share = Proportion.of(round((best.accuracy or 0.0) * images), images)
-    loss = f", loss {best.best['validation_loss']:.4f}" if history.spec.study.objectives[0] == "loss" and best.best else ""
-    way = "" if best.state == "COMPLETE" else f" after {len(best.epochs)} of {best.config['train']['epochs']} epochs"
+    quality = history.spec.quality
+    other = "" if quality.name == "accuracy" else f", {quality.title} {quality.shown(best)}"
+    way = "" if best.state == "COMPLETE" else f" after {len(best.epochs)} of {best.config.train.epochs} epochs"
     return (
-        f"{share.value:.2%} validation ({share.low:.2%} to {share.high:.2%}){loss}, trial {best.key}{way}, "
+        f"{share.value:.2%} validation ({share.low:.2%} to {share.high:.2%}){other}, trial {best.key}{way}, "
         f"{architecture(best)}, {best.parameters:,} parameters"
     )
 
 
-def line(run: Run, objective: str) -> str:
+def line(run: Run, quality: Objective) -> str:
     """An ended run in one line."""
     name = {"search": "trial ", "final": "finalist ", "planned": ""}[run.phase] + run.key
-    text = f"{name:<16} {WORDS[run.state]:<9} {result(run, objective):>8}  {len(run.epochs):>3} epochs {run.seconds:>7.1f} s  "
+    text = f"{name:<16} {WORDS[run.state]:<9} {quality.shown(run):>8}  {len(run.epochs):>3} epochs {run.seconds:>7.1f} s  "
     text += f"{run.parameters:>9,} parameters  {architecture(run)}"
     return text + (f"  [{run.reason}]" if run.reason and run.cause != "asha" else "")
 
@@ -109,8 +102,9 @@ class Clock:
 
 def _images(history: History) -> int:
     """Training images that all epochs have gone over."""
-    total = sum(history.lineage["dataset"]["counts"]["train"])
-    return sum(len(run.epochs) * min(run.config["train"].get("epoch_images") or total, total) for run in history.runs.values())
+    total = history.lineage.dataset.images["train"]
+    trained = [run for run in history.runs.values() if run.epochs]
+    return sum(len(run.epochs) * min(run.config.train.epoch_images or total, total) for run in trained)
 
 
 class PlainView:
@@ -118,7 +112,7 @@ class PlainView:
 
     def __init__(self, history: History, slots: list[str]) -> None:
         self.console = Console(highlight=False, soft_wrap=True)
-        self.objective = history.spec.study.objectives[0]
+        self.quality = history.spec.quality
         self.best: str | None = None
         self.problems: list[str] = []
         self.console.print(_title(history, slots))
@@ -135,9 +129,9 @@ class PlainView:
             best = history.best()
             new = run.phase == "search" and best is run and best.key != self.best
             self.best = best.key if best else None
-            self.console.print(line(run, self.objective) + ("  best so far" if new else ""), markup=False)
+            self.console.print(line(run, self.quality) + ("  best so far" if new else ""), markup=False)
         elif event["kind"] == "paused":
-            self.console.print(line(history.runs[event["run"]], self.objective), markup=False)
+            self.console.print(line(history.runs[event["run"]], self.quality), markup=False)
         elif event["kind"] == "lost":
             self.console.print(f"{event['run']}: its worker {event['why']}; it goes on from its checkpoint", markup=False)
         elif event["kind"] == "winner":
@@ -163,7 +157,7 @@ class LiveView:
 
     def __init__(self, history: History, slots: list[str]) -> None:
         self.slots, self.clock = slots, Clock(history)
-        self.objective = history.spec.study.objectives[0]
+        self.quality = history.spec.quality
         self.ended: list[Run] = []
         self.live = Live(console=Console(), auto_refresh=False, transient=False)
         self.drawn = 0.0
@@ -192,14 +186,14 @@ class LiveView:
 
 def draw(history: History, slots: list[str], clock: Clock, ended: list[Run], problems: list[str]) -> Panel:
     """The whole view."""
-    objective = history.spec.study.objectives[0]
-    best = [] if history.planned else [Text.assemble(("best  ", "bold"), best_line(history))]
+    quality = history.spec.quality
+    best = [] if history.spec.kind.plan else [Text.assemble(("best  ", "bold"), best_line(history))]
     parts: list[Any] = [_progress(history), *best, Text("")]
-    parts += [_running(history, objective)]
+    parts += [_running(history, quality)]
     if ended:
         parts += [
             Text(""),
-            *(Text(line(run, objective), style=COLOURS[run.state], overflow="ellipsis", no_wrap=True) for run in ended),
+            *(Text(line(run, quality), style=COLOURS[run.state], overflow="ellipsis", no_wrap=True) for run in ended),
         ]
     parts += [Text(""), _speed(history, slots, clock)]
     parts += [Text(problem, style="bold red") for problem in problems]
@@ -210,22 +204,22 @@ def draw(history: History, slots: list[str], clock: Clock, ended: list[Run], pro
 def _title(history: History, slots: list[str]) -> str:
     spec = history.spec
     workers = f"{len(slots)} {'worker' if len(slots) == 1 else 'workers'}"
-    if "title" in spec.tree:
-        return f"{spec.name}: {spec.tree['title']}, {spec.study.trials} trainings, {workers}"
-    return f"study {spec.name}: {spec.params.data.name}, space {spec.space}, {spec.study.sampler}, {spec.study.pruner}, {workers}"
+    if spec.kind.plan:
+        return f"{spec.name}: {spec.title}, {spec.study.trials} trainings, {workers}"
+    return f"study {spec.name}: {spec.title}, {workers}"
 
 
 def _progress(history: History) -> Table:
     row = Table.grid(padding=(0, 2))
     finals = history.finals
-    scored = sum(run.test is not None for run in history.planned)
+    scored = sum(run.test is not None for run in history.members)
     if scored:
         done, total, what = scored, history.count("COMPLETE"), "scored on test"
     elif finals:
         wanted = finalists.keys(history)
         done, total, what = sum(run.ended is not None and run.key in wanted for run in finals), len(wanted), "finalists"
     else:
-        what = "trainings" if history.planned else "trials"
+        what = f"{history.spec.kind.noun}s"
         done, total = history.count("COMPLETE", "PRUNED", "FAIL", "PAUSED"), history.spec.study.trials
     states = [
         (f"{history.count(state)} {WORDS[state]}", COLOURS[state])
@@ -237,16 +231,16 @@ def _progress(history: History) -> Table:
     return row
 
 
-def _running(history: History, objective: str) -> Table:
+def _running(history: History, quality: Objective) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("slot", "trial", "epoch", "validation", "curve", "learning rate", "network"):
         table.add_column(name, no_wrap=True)
     for run in history.runs.values():
         if run.state == "RUNNING" and run.segments:
-            curve = [epoch["validation_accuracy"] for epoch in run.epochs]
-            epochs = f"{len(run.epochs)}/{run.config['train']['epochs']}"
-            lr = f"{run.config['train']['lr']:.2g}"
-            table.add_row(run.segments[-1].slot, run.key, epochs, result(run, objective), sparkline(curve), lr, architecture(run))
+            curve = [quality.of(epoch) or 0.0 for epoch in run.epochs]
+            epochs = f"{len(run.epochs)}/{run.config.train.epochs}"
+            lr = f"{run.config.train.lr:.2g}"
+            table.add_row(run.segments[-1].slot, run.key, epochs, quality.shown(run), sparkline(curve), lr, architecture(run))
     return table
 
 

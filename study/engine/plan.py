@@ -92,8 +92,8 @@ class Plan:
         different = []
         for task in tasks:
             run = history.runs.get(task["run"])
-            if run is not None and run.config != task["config"]:
-                before, after = flat(run.config), flat(task["config"])
+            if run is not None and run.config.tree != task["config"]:
+                before, after = flat(run.config.tree), flat(task["config"])
                 different += [
                     f"{task['run']}: {path}: {before.get(path, 'nothing')} in the study, {after.get(path, 'nothing')} asked for"
                     for path in sorted(before.keys() | after.keys())

@@ -69,8 +69,8 @@ class Proposer:
     def __init__(self, spec: Spec, space: Space, history: History) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.spec, self.space = spec, space
-        dataset = history.lineage["dataset"]
-        self.shape, self.n_classes = tuple(dataset["shape"]), len(dataset["classes"])
+        dataset = history.lineage.dataset
+        self.shape, self.n_classes = tuple(dataset.shape), len(dataset.classes)
         self._base = to_tree(spec.params)
         self._groups: Counter[str] = Counter()
         self._queue: deque[tuple[dict[str, Any], str]] = deque()
@@ -81,7 +81,7 @@ class Proposer:
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=spec.name,
-            directions=["maximize" if name == "accuracy" else "minimize" for name in spec.study.objectives],
+            directions=["maximize" if one.more else "minimize" for one in spec.objectives],
             pruner=self._pruner,
         )
         for run in sorted(history.trials, key=lambda run: run.trial):
@@ -210,15 +210,7 @@ class Proposer:
         """The objective after each epoch, of the weights that would be kept then. Optuna wants none with several objectives."""
         if len(self.spec.study.objectives) > 1:
             return {}
-        key = "validation_accuracy" if self.spec.study.objectives[0] == "accuracy" else "validation_loss"
-        last = run.config["train"].get("keep") == "last"
-        course: dict[int, float] = {}
-        best: dict[str, Any] | None = None
-        for epoch in run.epochs:
-            if best is None or last or epoch["validation_loss"] < best["validation_loss"]:
-                best = epoch
-            course[epoch["epoch"]] = float(best[key])
-        return course
+        return {number: self.spec.quality.of(kept) or 0.0 for number, kept in enumerate(run.course(), 1)}
 
     def _values_to_lend(self) -> dict[int, FrozenTrial]:
         """Stopped and paused trials as completed ones, for samplers that know no others."""
@@ -229,8 +221,7 @@ class Proposer:
         seen = [values for values in own.values() if values]
         if not seen:
             return {}
-        signs = [-1 if name == "accuracy" else 1 for name in self.spec.study.objectives]
-        worst = [max(column, key=lambda value: sign * value) for column, sign in zip(zip(*seen, strict=True), signs, strict=True)]
+        worst = [max(column, key=one.cost) for column, one in zip(zip(*seen, strict=True), self.spec.objectives, strict=True)]
         return {
             trial.number: frozen(
                 trial.number, TrialState.COMPLETE, trial.params, trial.distributions, values=own[trial.number] or worst

@@ -113,10 +113,10 @@ def known_points(origin: str, root: Path, space: Space) -> list[dict[str, Any]]:
         history = fold(read(root / STUDIES / origin))
         if history is None:
             raise UsageError(f"--seed-from {origin}: there is no such study; `study list` shows them")
-        sign = -1 if history.spec.study.objectives[0] == "accuracy" else 1
+        cost = history.spec.objectives[0].cost
         ended = [run for run in history.trials if run.values]
-        best = sorted(ended, key=lambda run: sign * run.values[0])[:SEEDS]  # type: ignore[index]
-        configs = [{**to_tree(history.spec.params), **run.config} for run in best]
+        best = sorted(ended, key=lambda run: cost(run.values[0]))[:SEEDS]  # type: ignore[index]
+        configs = [{**to_tree(history.spec.params), **run.config.tree} for run in best]
     points = [params for config in configs if (params := space.params_of(config)) is not None]
     if not points:
         raise UsageError(f"--seed-from {origin}: none of its points lies in the space {space.name}; widen the space")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import artifacts
@@ -13,34 +12,21 @@ from pipeline.data.dataset import open_test
 from pipeline.tracking import TrackingError
 from study.engine import finalists, halving
 from study.engine.arrays import Arrays, arrays
-from study.engine.coordinator import Coordinator, Outcome
+from study.engine.coordinator import Coordinator
 from study.engine.proposals import Proposer
 from study.engine.request import Request, changed, kept, known_points, lineage_of, name_of, read_tree, refusal
-from study.engine.session import Session, begin, places, running
+from study.engine.session import Result, Session, begin, end, places, running
 from study.space.checks import check, most_epochs
 from study.space.space import Space
 from study.state.errors import StudyError, UsageError
 from study.state.history import History, fold
 from study.state.journal import Journal
 from study.state.ledger import STUDIES, Event, held, read
+from study.state.records import content_of
 from study.state.spec import Spec, differences
 from study.stores.addresses import locate_storage, storage_problem
 
 Report = Callable[[History, Space], Path]
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a session ended.
-
-    report : the page that was written; problems : what is not recorded yet
-    """
-
-    history: History
-    outcome: Outcome
-    reason: str | None
-    report: Path | None
-    problems: list[str]
 
 
 def run(request: Request, root: Path, environ: Mapping[str, str], report: Report) -> Result:
@@ -117,7 +103,7 @@ def _refuse_strangers(url: str, folder: Path) -> None:
 
 
 def _search(session: Session, space: Space, place: Arrays, root: Path, report: Report) -> Result:
-    journal, history, recorder = session.journal, session.journal.history, session.recorder
+    journal, history = session.journal, session.journal.history
     study = history.spec.study
     proposer = Proposer(history.spec, space, history)
     for seed in history.seeds:
@@ -131,22 +117,13 @@ def _search(session: Session, space: Space, place: Arrays, root: Path, report: R
         reason = why or reason
         if outcome == "done" and history.winner and not history.test:
             read_test(journal, place, root)
-    session.executor.close()
-    journal.record("closed", outcome=outcome, reason=reason)
-    page, problems = None, []
-    if outcome == "done":
-        try:
-            page = report(history, space)
-            journal.record("artifacts", path=str(page.parent), folder="report")
-        except OSError as error:
-            problems = [f"the report was not written: {error}; `study report {history.spec.name}` tries again"]
-    return Result(history, outcome, reason, page, problems + recorder.finish())
+    return end(session, outcome, reason, lambda history: report(history, space) if outcome == "done" else None)
 
 
 def read_test(journal: Journal, place: Arrays, root: Path) -> None:
     """Open test, once for this winner, and write down what its trainings score there."""
     history = journal.history
     assert history.winner is not None
-    reader = f"study {history.spec.name}, winner {history.winner['trial']}"
+    reader = f"study {history.spec.name}, winner {history.winner.trial}"
     test, openings = open_test(place.test, root / artifacts.TEST_OPENINGS, history.spec.fingerprint, reader)
-    journal.record("tested", **finalists.test_read(history, journal.folder, test, openings))
+    journal.record("tested", **content_of(finalists.test_read(history, journal.folder, test, openings)))

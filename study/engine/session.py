@@ -17,11 +17,11 @@ from typing import Any
 from pipeline import lineage, tracking
 from pipeline.config import Params, to_tree
 from pipeline.tracking import TrackingError
-from study.engine.coordinator import Limits
+from study.engine.coordinator import Limits, Outcome
 from study.engine.live import make_view
 from study.engine.request import seconds
 from study.state.errors import StudyError
-from study.state.history import fold
+from study.state.history import History, fold
 from study.state.journal import STOP, Journal
 from study.state.ledger import Ledger, read
 from study.stores.addresses import STORES, locate_storage, read_stores, storage_problem
@@ -38,6 +38,36 @@ class Session:
     executor: Executor
     recorder: Recorder
     limits: Limits
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a session ended.
+
+    problems : what is not recorded yet
+    page : of the report, None where none was written
+    """
+
+    history: History
+    outcome: Outcome
+    reason: str | None
+    problems: list[str]
+    page: Path | None = None
+
+
+def end(session: Session, outcome: Outcome, reason: str | None, report: Callable[[History], Path | None]) -> Result:
+    """Close a session, write the report, which MLflow gets with its folder where it says anything new, and await the recorder."""
+    journal, history = session.journal, session.journal.history
+    session.executor.close()
+    journal.record("closed", outcome=outcome, reason=reason)
+    page, problems = None, []
+    try:
+        page = report(history)
+        if page is not None and (not history.artifacts or history.artifacts[-1]["time"] < history.latest):
+            journal.record("artifacts", path=str(page.parent), folder="report")
+    except OSError as error:
+        problems = [f"the report was not written: {error}; the same command tries again"]
+    return Result(history, outcome, reason, problems + session.recorder.finish(), page)
 
 
 def begin(

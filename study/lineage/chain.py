@@ -19,6 +19,7 @@ from study.lineage.promote import STAY
 from study.state.errors import UsageError
 from study.state.history import History, Run, fold
 from study.state.ledger import NAME, STUDIES, read
+from study.state.records import Lineage
 
 REPORTS = Path("reports/studies")
 IDS = "mlflow.json"  # in a study's folder: the MLflow ids of its runs
@@ -72,7 +73,7 @@ def of_study(name: str, key: str | None, root: Path) -> Trace:
     """Return the lineage of a study's run; ``key`` None: the winner, else the best trial. Raises TraceError."""
     history = history_of(name, root)
     if key is None:
-        default = history.runs.get(str(history.winner["trial"])) if history.winner else history.best()
+        default = history.runs.get(str(history.winner.trial)) if history.winner else history.best()
         if default is None:
             raise TraceError(f"{name} has no complete trial yet; give one of its runs: {_keys(name, history)}")
         key = default.key
@@ -88,7 +89,7 @@ def of_study(name: str, key: str | None, root: Path) -> Trace:
         Step("trial", f"{run.key}, {run.state}", _standing(run, history)),
         _study(history, recorded),
         Step("configuration", _config_hash(run, history), f"without its seed {run.group}; proposed by {run.origin}"),
-        Step("seed", str(run.seed), f"split seed {lineage['dataset'].get('split_seed', NOTHING)}"),
+        Step("seed", str(run.seed), f"split seed {lineage.dataset.split_seed}"),
         _commit(lineage),
         _data(run.fingerprint or history.spec.fingerprint, history.spec.params.data.name, root),
         _model(folder, root),
@@ -110,7 +111,7 @@ def of_current(root: Path) -> Trace:
         Step("study", ", ".join(dict.fromkeys(trial.partition("/")[0] for trial in trials)) or NOTHING),
         Step("configuration", about["config_hash"]),
         Step("seed", str(about["seed"]), f"split seed {about['params']['data']['seed']}"),
-        _commit(about),
+        _commit(Lineage.of(about)),
         _data(about["data_fingerprint"], about["params"]["data"]["name"], root),
         _model(root / artifacts.MODEL, root),
     )
@@ -145,15 +146,14 @@ def _standing(run: Run, history: History) -> str:
     value = "" if run.accuracy is None else f"validation accuracy {run.accuracy:.2%} after {len(run.epochs)} epochs"
     parts = {"final": f"seed {run.replicate} of finalist {run.trial}", "planned": f"seed {run.replicate} of row {run.origin}"}
     part = parts.get(run.phase, "")
-    tested = "" if run.test is None else f"test accuracy {run.test['accuracy']:.2%}"
-    won = "the winner" if history.winner and history.winner["trial"] == run.trial else ""
+    tested = "" if run.test is None else f"test accuracy {run.test.accuracy:.2%}"
+    won = "the winner" if history.winner and history.winner.trial == run.trial else ""
     return "; ".join(text for text in (part, won, value, tested, run.reason or "") if text)
 
 
-def _commit(lineage: Mapping[str, Any]) -> Step:
-    if not lineage.get("git_commit"):
-        return Step("commit", NOTHING, "not in a git repository")
-    return Step("commit", lineage["git_commit"], "with changes that were not committed" if lineage["git_dirty"] else "")
+def _commit(source: Lineage) -> Step:
+    commit = source.git_commit
+    return Step("commit", commit, source.dirty) if commit else Step("commit", NOTHING, "not in a git repository")
 
 
 def _data(fingerprint: str, name: str, root: Path) -> Step:
@@ -179,13 +179,15 @@ def _config_hash(run: Run, history: History) -> str:
     """Return the digest of a run's configuration, as in ``run.json`` and MLflow's tags."""
     data = to_tree(history.spec.params.data)
     data["mirror"] = data["mirror"] and without_password(data["mirror"])
-    return digest({"data": data, **run.config})
+    return digest({"data": data, **run.config.tree})
 
 
 def _promoted(run: Run, history: History, root: Path) -> str:
     about = current(root)
     same = (
-        bool(about) and about["data_fingerprint"] == history.spec.fingerprint and _recipe(about["params"]) == _recipe(run.config)
+        bool(about)
+        and about["data_fingerprint"] == history.spec.fingerprint
+        and _recipe(about["params"]) == _recipe(run.config.tree)
     )
     return f"{artifacts.MODEL} has the {SAME}" if same else ""
 
@@ -196,7 +198,7 @@ def _same_configuration(about: Mapping[str, Any], root: Path) -> Iterator[tuple[
     for name in studies(root):
         history = history_of(name, root)
         if history.spec.fingerprint == about["data_fingerprint"]:
-            yield from ((name, run) for run in history.trials if _recipe(run.config) == recipe)
+            yield from ((name, run) for run in history.trials if _recipe(run.config.tree) == recipe)
 
 
 def _recipe(config: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -233,10 +235,10 @@ def current(root: Path) -> dict[str, Any]:
 def _keys(name: str, history: History) -> str:
     if not history.runs:
         return "none yet"
-    if history.planned:
-        return f"{name}/{history.planned[0].key} to {name}/{history.planned[-1].key}"
-    finals = [run.key for run in history.finals]
-    return f"{name}/0 to {name}/{history.trials[-1].key}" + (f" and finals {name}/{finals[0]} to {finals[-1]}" if finals else "")
+    members, finals = history.members, [run.key for run in history.finals]
+    return f"{name}/{members[0].key} to {name}/{members[-1].key}" + (
+        f" and finals {name}/{finals[0]} to {finals[-1]}" if finals else ""
+    )
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -80,7 +80,7 @@ def default_run(history: History) -> Run:
 
     Raises PromoteError if no trial is complete.
     """
-    run = history.runs[str(history.winner["trial"])] if history.winner else history.best()
+    run = history.runs[str(history.winner.trial)] if history.winner else history.best()
     if run is None:
         raise PromoteError(f"{history.spec.name}: no trial is complete yet; see `study status {history.spec.name}`")
     return run
@@ -109,7 +109,7 @@ def plan(history: History, run: Run | None, params_path: Path, data_fingerprint:
     present = load(params_path)
     _check_data(history, present.data, data_fingerprint)
     before, tree = _read(params_path), to_tree(present)
-    wanted = tree | {name: dict(run.config[name]) for name in ("model", "train")}
+    wanted = tree | {name: dict(run.config.tree[name]) for name in ("model", "train")}
     wanted["train"] |= {name: tree["train"][name] for name in STAY}
     changes = _changes(tree, wanted)
     after = rewrite(before, tree, wanted) if changes else before
@@ -122,10 +122,10 @@ def warning(history: History, run: Run) -> str | None:
     """Return why a trial's value may be too optimistic; None for the winner."""
     if history.winner is None:
         return f"trial {run.trial} is not confirmed on fresh seeds: expect less than its value in the search"
-    winner = history.winner["trial"]
-    if run.trial == winner or run.group == history.winner["group"]:
+    winner = history.winner.trial
+    if run.trial == winner or run.group == history.winner.group:
         return None
-    if any(item["trial"] == run.trial for item in history.winner["finalists"]):
+    if any(item.trial == run.trial for item in history.winner.finalists):
         return f"trial {run.trial} was a finalist, but trial {winner} won"
     return f"trial {run.trial} was no finalist: expect less than its value in the search; trial {winner} won"
 

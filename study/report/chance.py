@@ -89,7 +89,7 @@ def _values(facts: Facts) -> tuple[int | None, dict[int, float]]:
     stopped = [len(run.epochs) for run in facts.measured if run.state == "PRUNED" or _at_rung(run)]
     epoch = min(stopped, default=None)
     if epoch is None:
-        return None, {run.trial: facts.quality.of(run) or 0.0 for run in facts.measured if run.state == "COMPLETE"}
+        return None, {run.trial: facts.quality.value(run) or 0.0 for run in facts.measured if run.state == "COMPLETE"}
     return epoch, {run.trial: facts.quality_at(run, epoch) for run in facts.measured if reached(run, epoch)}
 
 

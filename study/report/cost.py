@@ -90,7 +90,7 @@ def _skipped(run: Run) -> int:
     stopped = run.state == "PRUNED" or (run.state == "PAUSED" and run.waits != "interrupted")
     if not stopped or not run.epochs:
         return 0
-    return int(run.config["train"]["epochs"]) - len(run.epochs)
+    return run.config.train.epochs - len(run.epochs)
 
 
 def _spans(history: History) -> Iterator[Span]:
@@ -110,7 +110,7 @@ def _last(history: History, began: int, before: int | None) -> int:
     """The last sign of life between two times."""
     seen = [began]
     for run in history.runs.values():
-        seen += [run.asked, *([run.ended] if run.ended else []), *(epoch["time"] for epoch in run.epochs)]
+        seen += [run.asked, *([run.ended] if run.ended else []), *(epoch.time for epoch in run.epochs)]
         seen += [time for segment in run.segments for time in (segment.began, segment.ended or 0)]
     return max(time for time in seen if time >= began and (before is None or time < before))
 
@@ -126,9 +126,7 @@ def _end(run: Run, segment: Segment, index: int) -> int:
     if segment.ended is not None:
         return segment.ended
     after = run.segments[index + 1].began if index + 1 < len(run.segments) else None
-    inside = [
-        epoch["time"] for epoch in run.epochs if epoch["time"] >= segment.began and (after is None or epoch["time"] < after)
-    ]
+    inside = [epoch.time for epoch in run.epochs if epoch.time >= segment.began and (after is None or epoch.time < after)]
     return int(max(inside, default=segment.began))
 
 

@@ -6,52 +6,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.statistics import Proportion, mean_interval
-from pipeline.report import formats
 from pipeline.report.table import Estimate
-from study.engine.halving import score
 from study.report.axes import Axis, axis_of, cell, distribution
 from study.space.space import Space
-from study.state.best import costs, non_dominated
+from study.state.best import non_dominated
 from study.state.history import ENDED, History, Run
+from study.state.objective import OBJECTIVES, Objective, costs
+from study.state.records import WinnerTest
 
 TOP = 20  # rows of the leader board
 WORDS = {"COMPLETE": "complete", "PRUNED": "stopped early", "PAUSED": "paused", "RUNNING": "running", "FAIL": "failed"}
-
-
-@dataclass(frozen=True)
-class Quality:
-    """What the search is after, measured on the validation images.
-
-    name : accuracy (more is better) or loss (less is better)
-    """
-
-    name: Literal["accuracy", "loss"]
-
-    @property
-    def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
-        return 1 if self.name == "accuracy" else -1
-
-    def of(self, run: Run) -> float | None:
-        """Of the weights kept as things stand; None before the first epoch."""
-        return None if run.best is None else float(run.best[f"validation_{self.name}"])
-
-    def text(self, value: float, images: int) -> str:
-        return formats.percent(value, formats.digits_for(images)) if self.name == "accuracy" else f"{value:.4f}"
-
-    def signed(self, difference: float) -> str:
-        """A difference of two values: in percentage points, or as a loss."""
-        return formats.signed(difference) if self.name == "accuracy" else f"{difference:+.4f}".replace("-", "\u2212")
-
-    def points(self, difference: float) -> str:
-        """The same with its unit."""
-        return self.signed(difference) + (" points" if self.name == "accuracy" else "")
 
 
 @dataclass(frozen=True)
@@ -83,25 +52,24 @@ class Facts:
     history: History
     space: Space
 
-    @cached_property
-    def quality(self) -> Quality:
-        found = [name for name in self.history.spec.study.objectives if name in ("accuracy", "loss")]
-        return Quality("accuracy" if found[0] == "accuracy" else "loss")
+    @property
+    def quality(self) -> Objective:
+        return self.history.spec.quality
 
     @cached_property
     def images(self) -> int:
         """Validation images."""
-        return sum(self.history.lineage["dataset"]["counts"]["validation"])
+        return self.history.lineage.dataset.images["validation"]
 
     @cached_property
     def measured(self) -> list[Run]:
         """Trials that were trained and did not fail, by number: what importances and effects are read from."""
-        return [run for run in self.history.trials if run.state != "FAIL" and self.quality.of(run) is not None]
+        return [run for run in self.history.trials if run.state != "FAIL" and self.quality.value(run) is not None]
 
     @cached_property
     def values(self) -> np.ndarray:
         """Of :attr:`measured`: the study's quality as far as each trial went, float (n,)."""
-        return np.array([self.quality.of(run) for run in self.measured], dtype=float)
+        return np.array([self.quality.value(run) for run in self.measured], dtype=float)
 
     @cached_property
     def even(self) -> tuple[int, np.ndarray]:
@@ -116,7 +84,7 @@ class Facts:
 
     def quality_at(self, run: Run, epoch: int) -> float:
         """As it stood after this epoch; of a training that ended by its own rule before, at its end."""
-        return -self.quality.sign * score(run, epoch, self.quality.name)
+        return self.quality.value(run, epoch) or 0.0
 
     @cached_property
     def complete(self) -> list[Run]:
@@ -127,7 +95,7 @@ class Facts:
         """The complete trial of the best quality; of equals the smaller network, then the earlier."""
         sign = self.quality.sign
         return min(
-            self.complete, key=lambda run: (-sign * (self.quality.of(run) or 0.0), run.parameters, run.trial), default=None
+            self.complete, key=lambda run: (-sign * (self.quality.value(run) or 0.0), run.parameters, run.trial), default=None
         )
 
     @cached_property
@@ -142,7 +110,7 @@ class Facts:
     def _group(self, runs: Sequence[Run]) -> Group:
         chosen = tuple(run for run in runs if run.state == "COMPLETE") or tuple(runs)
         accuracies = [run.accuracy or 0.0 for run in chosen]
-        value = float(np.mean([self.quality.of(run) for run in chosen]))
+        value = float(np.mean([self.quality.value(run) for run in chosen]))
         return Group(chosen, value, self.range(accuracies))
 
     def range(self, accuracies: Sequence[float]) -> Estimate:
@@ -198,10 +166,10 @@ class Facts:
         return [self.quality.name, "parameters"] if len(objectives) == 1 else objectives
 
     @property
-    def tested(self) -> dict[str, Any] | None:
+    def tested(self) -> WinnerTest | None:
         """What the winner scored on test; None where it was read for another winner only, before the study went on."""
         told, winner = self.history.tested, self.history.winner
-        return None if told and winner and told["group"] != winner["group"] else told
+        return None if told and winner and told.group != winner.group else told
 
     @property
     def finished(self) -> bool:
@@ -223,14 +191,12 @@ def reached(run: Run, epoch: int) -> bool:
 
 def respect(run: Run, name: str) -> float:
     """What a complete run is in one respect, as people write it."""
-    if name in ("accuracy", "loss"):
-        return float(run.best[f"validation_{name}"]) if run.best else math.nan
-    value = getattr(run, name)
+    value = OBJECTIVES[name].value(run)
     return math.nan if value is None else float(value)
 
 
 def pareto(runs: Sequence[Run], respects: Sequence[str]) -> list[Run]:
     """Those that no other run dominates, the best in the first respect first."""
-    points = [costs([respect(run, name) for name in respects], respects) for run in runs]
+    points = [costs([respect(run, name) for name in respects], [OBJECTIVES[name] for name in respects]) for run in runs]
     kept = [(point, run.trial, run) for point, run, keep in zip(points, runs, non_dominated(points), strict=True) if keep]
     return [run for *_, run in sorted(kept, key=lambda item: item[:2])]

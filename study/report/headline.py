@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pipeline.lineage import without_password
 from pipeline.report import formats
 from pipeline.report.document import Head, Key
@@ -15,6 +12,7 @@ from study.report.facts import Facts
 from study.report.findings import Findings
 from study.report.ledger import device_time
 from study.state.history import History, Run
+from study.state.records import WinnerTest
 
 
 def head(findings: Findings, now: int) -> Head:
@@ -39,7 +37,7 @@ def leader(facts: Facts) -> tuple[Run | None, Estimate | None]:
     """The winner with the interval over its fresh seeds; before there is one, the best complete trial with its own."""
     told = facts.history.winner
     if told is not None:
-        run = facts.history.runs[str(told["trial"])]
+        run = facts.history.runs[str(told.trial)]
         finals = [final.accuracy for final in facts.history.finals if final.trial == run.trial and final.state == "COMPLETE"]
         accuracies = [value for value in finals if value is not None]
         return (run, facts.range(accuracies)) if accuracies else (run, None)
@@ -61,24 +59,24 @@ def _intervals(facts: Facts, validation: Estimate) -> dict[str, Estimate]:
     tested = facts.tested
     if not tested:
         return {"Validation": validation}
-    first = Estimate(*(tested["first"][name] for name in ("value", "low", "high", "n")))
-    if tested["n"] == 1 or tested["low"] is None:
+    first = Estimate(tested.first.value, tested.first.low, tested.first.high, tested.first.n)
+    if tested.mean is None or tested.low is None or tested.high is None:
         return {"Validation": validation, "Test": first}
-    seeds = Estimate(tested["mean"], max(tested["low"], 0.0), min(tested["high"], 1.0), tested["n"], "t")
+    seeds = Estimate(tested.mean, max(tested.low, 0.0), min(tested.high, 1.0), tested.n, "t")
     return {"Validation": validation, "Test": seeds, "Test images": first}
 
 
 def lede(findings: Findings, run: Run | None, shown: Estimate | None) -> str:
     """What was searched, how long, and what came of it, in a few sentences."""
     facts, told = findings.facts, findings.facts.history
-    dataset, study = told.lineage["dataset"]["name"], told.spec.study
+    dataset, study = told.lineage.dataset.name, told.spec.study
     sentences = []
     if run is not None and shown is not None:
         method = f"t interval over {shown.n} fresh seeds" if shown.kind == "t" else shown.method
         sentences.append(f"95{formats.NARROW}% interval {shown.interval(facts.images)} ({method}).")
         if told.winner is None:
             sentences.append("It was picked as the best of many, which flatters it.")
-        elif (rivals := len(told.winner["finalists"])) > 1:
+        elif (rivals := len(told.winner.finalists)) > 1:
             sentences.append(
                 f"It was chosen among {rivals} finalists by trainings judged on these same validation images, which flatters it "
                 "a little: test is the unbiased figure."
@@ -100,11 +98,11 @@ def lede(findings: Findings, run: Run | None, shown: Estimate | None) -> str:
     return " ".join(sentences)
 
 
-def _test_sentences(tested: Mapping[str, Any]) -> list[str]:
+def _test_sentences(tested: WinnerTest) -> list[str]:
     """What test says, and by how much the sample of test images may be off, which the interval over seeds leaves out."""
-    found = [formats.sentence(str(tested["summary"]))]
-    if tested["n"] > 1:
-        first = Estimate(*(tested["first"][name] for name in ("value", "low", "high", "n")))
+    found = [formats.sentence(tested.summary)]
+    if tested.n > 1:
+        first = Estimate(tested.first.value, tested.first.low, tested.first.high, tested.first.n)
         found.append(
             "This t interval covers seeds only, not the sample of test images: the Wilson interval of the first training over "
             f"them is {first.interval(first.n)}."
@@ -160,6 +158,6 @@ def _test(facts: Facts) -> list[Key]:
         return (
             [] if facts.history.winner is None else [Key("Test accuracy", None, formats.NOTHING, "not read for this winner yet")]
         )
-    often = "once" if tested["openings"] == 1 else f"{tested['openings']} times"
-    text = formats.percent(tested["mean"], formats.digits_for(tested["images"]))
-    return [Key("Test accuracy", tested["mean"], text, f"{tested['images']:,} images, opened {often}")]
+    often = "once" if tested.openings == 1 else f"{tested.openings} times"
+    text = formats.percent(tested.mean, formats.digits_for(tested.images))
+    return [Key("Test accuracy", tested.mean, text, f"{tested.images:,} images, opened {often}")]

@@ -52,19 +52,19 @@ def lineage(
     history: History, *, before: Sequence[tuple[str, Cell]] = (), others: Sequence[tuple[str, Cell]] = (), seeds: tuple[str, str]
 ) -> Table:
     """What a ledger was made from; ``before`` and ``others`` are rows of the page's own, ``seeds`` a text and a note."""
-    origin, dataset = history.lineage, history.lineage["dataset"]
-    train, validation = (sum(dataset["counts"][name]) for name in ("train", "validation"))
+    origin, dataset = history.lineage, history.lineage.dataset
+    train, validation = (dataset.images[name] for name in ("train", "validation"))
     hosts = sorted({event["host"] for event in history.sessions if event["kind"] == "opened"})
-    versions = ", ".join(f"{name} {version}" for name, version in origin["environment"].items())
-    commit, dirty = origin["git_commit"] or "not in a git repository", "with uncommitted changes" * bool(origin["git_dirty"])
+    versions = ", ".join(f"{name} {version}" for name, version in origin.environment.items())
+    commit, dirty = origin.git_commit or "not in a git repository", "with uncommitted changes" * bool(origin.git_dirty)
     rows = [
         ("Study", code(history.spec.name)),
         *before,
-        ("Data", text(dataset["name"], f"{train:,} training, {validation:,} validation images")),
+        ("Data", text(dataset.name, f"{train:,} training, {validation:,} validation images")),
         ("Data fingerprint", code(history.spec.fingerprint)),
         *others,
         ("Git commit", code(commit, dirty)),
-        ("Seeds", text(f"{seeds[0]}, split {dataset['split_seed']}", seeds[1])),
+        ("Seeds", text(f"{seeds[0]}, split {dataset.split_seed}", seeds[1])),
         ("Environment", text(versions)),
         ("Machines", text(", ".join(hosts) or formats.NOTHING)),
         ("Begun with", code(command(history) or formats.NOTHING)),
@@ -74,12 +74,12 @@ def lineage(
 
 def command(history: History) -> str:
     """What was typed first, without passwords."""
-    return without_password(history.lineage.get("command", ""))
+    return without_password(history.lineage.command)
 
 
 def checkout(history: History) -> list[str]:
     """The command that brings back the code; none where it is not known."""
-    commit = history.lineage["git_commit"]
+    commit = history.lineage.git_commit
     return [f"git checkout {commit}"] if commit else []
 
 

@@ -18,6 +18,7 @@ from study.report.frame import PAGE, Report
 from study.space.space import Space
 from study.state.history import History
 from study.state.ledger import STUDIES
+from study.state.records import content_of
 from study.stores.addresses import pages
 
 REPORTS = Path("reports/studies")
@@ -91,8 +92,8 @@ def build(history: History, *, space: Space, pages: ledger.Pages, now: int) -> R
         "states": {state: history.count(state) for state in STATES},  # type: ignore[arg-type]
         "verdicts": [asdict(verdict) for verdict in page.verdicts],
         "best": next(iter(leaders.records()), None),
-        "winner": history.winner,
-        "tested": facts.tested,
+        "winner": history.winner and content_of(history.winner),
+        "tested": facts.tested and content_of(facts.tested),
         "front": front.records(),
         "importances": {"ped_anova": importances.ped, "fanova": importances.fanova, "missing": importances.missing},
         "cost": {
@@ -110,7 +111,7 @@ def build(history: History, *, space: Space, pages: ledger.Pages, now: int) -> R
 
 def _commands(facts: Facts) -> list[str]:
     """What goes on with the study, takes its winner over, and would run it again."""
-    spec, command = facts.history.spec, without_password(facts.history.lineage.get("command", ""))
+    spec, command = facts.history.spec, without_password(facts.history.lineage.command)
     total = max(len(facts.history.trials), spec.study.trials)
     lines = [f"study run --name {spec.name} --trials {total}  # goes on to that total"]
     if facts.complete:

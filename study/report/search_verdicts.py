@@ -73,7 +73,7 @@ def at_edge(findings: Findings) -> Verdict | None:
 
 def _winning(findings: Findings) -> Run | None:
     told = findings.facts.history.winner
-    return findings.facts.history.runs.get(str(told["trial"])) if told else findings.facts.best
+    return findings.facts.history.runs.get(str(told.trial)) if told else findings.facts.best
 
 
 def _value(run: Run, name: str) -> str:

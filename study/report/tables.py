@@ -17,22 +17,17 @@ from study.report import ledger
 from study.report.axes import short_name
 from study.report.facts import TOP, WORDS, Facts, Group, respect
 from study.state.history import Run
+from study.state.objective import OBJECTIVES
+from study.state.records import Finalist, Winner
 from study.state.spec import flat
 
 MOST_REASONS = 3  # runs named for one reason
-RESPECTS = {
-    "multiply_adds": ("Multiply-adds", formats.count),
-    "latency": ("Latency", formats.milliseconds),
-    "parameters": ("Parameters", formats.count),
-    "accuracy": ("Validation accuracy", formats.percent),
-    "loss": ("Validation loss", "{:.4f}".format),
-}
 
 
 def leaders(facts: Facts, pages: ledger.Pages) -> Table:
     """Every configuration that was trained, best first."""
     digits, winner = formats.digits_for(facts.images), facts.history.winner
-    group = winner["group"] if winner else None
+    group = winner.group if winner else None
     names = dict.fromkeys(name for item in facts.groups for name in item.first.params)
     low, high = _axis(facts)
 
@@ -58,6 +53,7 @@ def leaders(facts: Facts, pages: ledger.Pages) -> Table:
         settings = ", ".join(f"{short_name(name)} {_setting(value)}" for name, value in item.first.params.items())
         return Cell(text, text, details=settings, tag="winner" if item.first.group == group else "")
 
+    quality = facts.quality
     ranks = {id(item): rank for rank, item in enumerate(facts.groups, 1)}
     columns = [
         Column("rank", "#", lambda item: ranks[id(item)]),
@@ -69,7 +65,11 @@ def leaders(facts: Facts, pages: ledger.Pages) -> Table:
         Column("interval", None, lambda item: item.accuracy.kind),
         Column("", "95 % interval", lambda item: item.accuracy.interval(facts.images)),
         Column("", "", bar),
-        Column("loss", "Loss" if facts.quality.name == "loss" else None, _loss, "{:.4f}".format),
+        *(
+            Column(name, one.label if one == quality else None, partial(_mean, name), partial(one.text, images=facts.images))
+            for name, one in OBJECTIVES.items()
+            if one.measured and name != "accuracy"
+        ),
         Column("seeds", "n", lambda item: len(item.runs)),
         Column("epochs", "Epochs", epochs),
         Column("of_epochs", None, _planned),
@@ -89,13 +89,13 @@ def _axis(facts: Facts) -> tuple[float, float]:
     return min((item.low for item in judged), default=0.0), max((item.high for item in judged), default=1.0)
 
 
-def _loss(item: Group) -> float:
-    losses = [float(run.best["validation_loss"]) for run in item.runs if run.best]
-    return sum(losses) / len(losses)
+def _mean(name: str, item: Group) -> float | None:
+    values = [value for run in item.runs if (value := OBJECTIVES[name].value(run)) is not None]
+    return sum(values) / len(values) if values else None
 
 
 def _planned(item: Group) -> int:
-    return int(item.first.config["train"]["epochs"])
+    return item.first.config.train.epochs
 
 
 def _param(name: str, item: Group) -> str | None:
@@ -110,55 +110,59 @@ def _setting(value: Any) -> str:
 
 def finalists(facts: Facts, pages: ledger.Pages) -> Table:
     """What the confirmation says of each finalist, best mean first, with links to its trainings."""
-    winner, quality = facts.history.winner or {"finalists": [], "trial": None, "leader": None}, facts.quality
+    winner, quality = facts.history.winner or Winner(trial=-1, group=""), facts.quality
     text = partial(quality.text, images=facts.images)
 
-    def trial(item: Mapping[str, Any]) -> Cell:
-        tag = "winner" if item["trial"] == winner["trial"] else "ties" if item["ties"] else ""
-        return Cell(str(item["trial"]), str(item["trial"]), tag=tag)
+    def trial(item: Finalist) -> Cell:
+        tag = "winner" if item.trial == winner.trial else "ties" if item.ties else ""
+        return Cell(str(item.trial), str(item.trial), tag=tag)
 
-    def seeds(item: Mapping[str, Any]) -> tuple[Cell, ...]:
-        runs = [run for run in facts.history.finals if run.trial == item["trial"]]
-        failed = (Cell(None, "", note=f"({item['failures']} failed)"),) if item["failures"] else ()
+    def seeds(item: Finalist) -> tuple[Cell, ...]:
+        runs = [run for run in facts.history.finals if run.trial == item.trial]
+        failed = (Cell(None, "", note=f"({item.failures} failed)"),) if item.failures else ()
         return (*(Cell(run.key, str(number), link=pages(run)) for number, run in enumerate(runs)), *failed)
 
-    def interval(item: Mapping[str, Any]) -> str | None:
-        low, high = (_within(facts, item[name]) for name in ("low", "high"))
+    def interval(item: Finalist) -> str | None:
+        low, high = (_within(facts, end) for end in (item.low, item.high))
         return None if low is None or high is None else formats.span(low, high, text)
 
-    def apart(item: Mapping[str, Any]) -> str | None:
-        difference = item["difference"]
-        return formats.span(difference["low"], difference["high"], quality.signed) if difference else None
+    def apart(item: Finalist) -> str | None:
+        difference = item.difference
+        return formats.span(difference.low, difference.high, quality.signed) if difference else None
 
     columns = [
         Column("", "Trial", trial),
-        Column("", "Mean", lambda item: item["mean"], text),
+        Column("", "Mean", lambda item: item.mean, text),
         Column("", "95 % interval", interval),
         Column("", "Seeds", seeds),
-        Column("", "In search", lambda item: item["search_value"], text),
-        Column("", "Optimism", lambda item: item["optimism"], quality.signed),
-        Column("", "To leader", lambda item: quality.signed(item["difference"]["value"]) if item["difference"] else
-               "leader" if item["trial"] == winner["leader"] else None),
+        Column("", "In search", lambda item: item.search_value, text),
+        Column("", "Optimism", lambda item: item.optimism, quality.signed),
+        Column("", "To leader", lambda item: quality.signed(item.difference.value) if item.difference else
+               "leader" if item.trial == winner.leader else None),
         Column("", "95 % interval", apart),
-        Column("", "p", lambda item: item["p_holm"] if item["difference"] else None, p_text,
+        Column("", "p", lambda item: item.p_holm if item.difference else None, p_text,
                hint="paired t test, corrected for all finalists by Holm's method"),
-        Column("", "Parameters", lambda item: item["parameters"], formats.count),
+        Column("", "Parameters", lambda item: item.parameters, formats.count),
     ]  # fmt: skip
-    rows = winner["finalists"]
-    return Table("finalists", "Finalists", columns, rows, best=lambda item: bool(item["trial"] == winner["trial"]))
+    rows = winner.finalists
+    return Table("finalists", "Finalists", columns, rows, best=lambda item: bool(item.trial == winner.trial))
 
 
 def _within(facts: Facts, value: float | None) -> float | None:
     """A bound of an accuracy as far as there are accuracies."""
-    return min(max(value, 0.0), 1.0) if value is not None and facts.quality.name == "accuracy" else value
+    return min(max(value, 0.0), 1.0) if value is not None and facts.quality.share else value
 
 
 def front(facts: Facts, pages: ledger.Pages) -> Table:
     """The non-dominated trials, what each is in every respect."""
-    names = [name for name in RESPECTS if name in {*facts.respects, "accuracy", "parameters"}]
+    chosen = {*facts.respects, "accuracy", "parameters"}
     columns = [
         Column("trial", "Trial", lambda run: Cell(run.trial, run.key, link=pages(run))),
-        *(Column(name, RESPECTS[name][0], partial(respect, name=name), RESPECTS[name][1]) for name in names),
+        *(
+            Column(name, one.label, partial(respect, name=name), partial(one.text, images=facts.images))
+            for name, one in OBJECTIVES.items()
+            if name in chosen
+        ),
         Column("network", "Network", lambda run: Cell(architecture(run), architecture(run), style="soft")),
     ]
     return Table("front", "Pareto front", columns, facts.front)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,6 @@ from pipeline.evaluation.statistics import Proportion, difference
 from pipeline.report import formats
 from pipeline.report.formats import signed
 from pipeline.verdict import Verdict, worst_first
-from study.engine.confirmation import excluded
 from study.report import search_verdicts
 from study.report.facts import Facts
 from study.report.findings import Findings
@@ -46,19 +44,19 @@ def winner(findings: Findings) -> Verdict | None:
     told, best = facts.history.winner, facts.best
     if told is None:
         return _leader(facts, best) if best else None
-    items = told["finalists"]
-    text = formats.sentence(told["summary"])
-    others = [item for item in items if item["trial"] != told["trial"] and not _out(item, told)]
+    items = told.finalists
+    text = formats.sentence(told.summary)
+    others = [item for item in items if item.trial != told.trial and not told.out(item)]
     if len(items) == 1:
-        return Verdict("info", f"Trial {told['trial']} was the only finalist", text, "Raise study.finalists.top to compare.")
+        return Verdict("info", f"Trial {told.trial} was the only finalist", text, "Raise study.finalists.top to compare.")
     if not others:
-        return Verdict("info", f"No other finalist could be compared with trial {told['trial']}", text, "See the failures below.")
-    if len(told["ties"]) > 1:
+        return Verdict("info", f"No other finalist could be compared with trial {told.trial}", text, "See the failures below.")
+    if len(told.ties) > 1:
         evidence = f"{text} {_differences(facts)}"
         remedy = "Take the winner for its size; to tell them apart raise study.finalists.seeds."
-        return Verdict("info", f"{len(told['ties'])} finalists cannot be told apart; the smallest was chosen", evidence, remedy)
+        return Verdict("info", f"{len(told.ties)} finalists cannot be told apart; the smallest was chosen", evidence, remedy)
     which = "every other finalist" + ("" if len(others) == len(items) - 1 else " that could win")
-    return Verdict("good", f"Trial {told['trial']} is better than {which}", f"{text} {_differences(facts)}")
+    return Verdict("good", f"Trial {told.trial} is better than {which}", f"{text} {_differences(facts)}")
 
 
 def left_out(findings: Findings) -> Verdict | None:
@@ -66,26 +64,20 @@ def left_out(findings: Findings) -> Verdict | None:
     facts, told = findings.facts, findings.facts.history.winner
     if told is None:
         return None
-    sign, images = facts.quality.sign, facts.images
-    won = next(item for item in told["finalists"] if item["trial"] == told["trial"])
-    out = [item for item in told["finalists"] if _out(item, told) and item["mean"] is not None]
-    better = [item for item in out if sign * (item["mean"] - won["mean"]) > 0]
+    quality, images = facts.quality, facts.images
+    won = told.own
+    assert won is not None
+    better = [item for item in told.finalists if told.out(item) and quality.cost(item.mean) < quality.cost(won.mean)]
     if not better:
         return None
     means = ", ".join(
-        f"trial {item['trial']} {facts.quality.text(item['mean'], images)} over {formats.plural(item['n'], 'seed')} "
-        f"({item['failures']} of {len(item['values'])} failed)"
+        f"trial {item.trial} {quality.text(item.mean, images)} over {formats.plural(item.n, 'seed')} "
+        f"({item.failures} of {len(item.values)} failed)"
         for item in better
     )
-    evidence = f"Mean of the winner, trial {won['trial']}: {facts.quality.text(won['mean'], images)}; {means}."
+    evidence = f"Mean of the winner, trial {won.trial}: {quality.text(won.mean, images)}; {means}."
     remedy = "See the failures below; where it was the machine and not the configuration, run the study again (--new)."
     return Verdict("warn", "A finalist left out for failed trainings did better in the others than the winner", evidence, remedy)
-
-
-def _out(item: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
-    """Whether a finalist could not win; :func:`study.engine.confirmation.excluded`."""
-    won = next(other for other in told["finalists"] if other["trial"] == told["trial"])
-    return excluded(item, won["failures"])
 
 
 def _leader(facts: Facts, best: Run) -> Verdict:
@@ -107,17 +99,17 @@ def _differences(facts: Facts) -> str:
     """The distance to the leader, with its interval: of the winner, or where it leads itself of the nearest to it."""
     told = facts.history.winner
     assert told is not None
-    apart = [item for item in told["finalists"] if item["difference"] and item["p_holm"] is not None]
-    won = [item for item in apart if item["trial"] == told["trial"]]
+    apart = [(item, item.difference) for item in told.finalists if item.difference and item.p_holm is not None]
+    won = [pair for pair in apart if pair[0].trial == told.trial]
     if not apart:
         return ""
-    shown = won[0] if won else min(apart, key=lambda item: abs(item["difference"]["value"]))
-    value, low, high = (facts.quality.signed(shown["difference"][key]) for key in ("value", "low", "high"))
-    unit = " points" if facts.quality.name == "accuracy" else ""
-    what = "The winner's distance to" if won else f"Nearest is trial {shown['trial']} to"
+    shown, gap = won[0] if won else min(apart, key=lambda pair: abs(pair[1].value))
+    value, low, high = (facts.quality.signed(one) for one in (gap.value, gap.low, gap.high))
+    unit = " points" if facts.quality.share else ""
+    what = "The winner's distance to" if won else f"Nearest is trial {shown.trial} to"
     return (
-        f"{what} the leader, trial {told['leader']}: {value}{unit} ({low} to {high}, paired over {shown['n']} seeds,"
-        f" Holm-corrected p = {shown['p_holm']:.2g})."
+        f"{what} the leader, trial {told.leader}: {value}{unit} ({low} to {high}, paired over {shown.n} seeds,"
+        f" Holm-corrected p = {shown.p_holm:.2g})."
     )
 
 
@@ -130,21 +122,20 @@ def optimism(findings: Findings) -> Verdict | None:
     facts, told = findings.facts, findings.facts.history.winner
     if told is None:
         return None
-    sign = facts.quality.sign
-    known = [item for item in told["finalists"] if item["optimism"] is not None and item["low"] is not None]
+    quality = facts.quality
+    known = [item for item in told.finalists if item.optimism is not None and item.low is not None]
     if not known:
         return None
-    top = max(known, key=lambda item: sign * item["search_value"])
-    edge = top["high"] if sign > 0 else top["low"]
-    low, high = top["low"], top["high"] if sign < 0 else min(top["high"], 1.0)
-    step = 1 / facts.images if sign > 0 else 0.0
+    top = min(known, key=lambda item: quality.cost(item.search_value))
+    edge = top.high if quality.more else top.low
+    high = min(top.high or 0.0, 1.0) if quality.share else top.high
     evidence = (
-        f"The search's best value was {facts.quality.text(top['search_value'], facts.images)} (trial {top['trial']}); over "
-        f"{top['n']} fresh seeds the same configuration has {facts.quality.text(top['mean'], facts.images)} on average "
-        f"({facts.quality.text(low, facts.images)} to {facts.quality.text(high, facts.images)}). "
-        f"Mean optimism of all finalists {facts.quality.points(told['mean_optimism'])}."
+        f"The search's best value was {quality.text(top.search_value, facts.images)} (trial {top.trial}); over "
+        f"{top.n} fresh seeds the same configuration has {quality.text(top.mean, facts.images)} on average "
+        f"({quality.text(top.low, facts.images)} to {quality.text(high, facts.images)}). "
+        f"Mean optimism of all finalists {quality.points(told.mean_optimism or 0.0)}."
     )
-    if sign * (top["search_value"] - edge) > 0 and top["optimism"] > step:
+    if quality.cost(top.search_value) < quality.cost(edge) and (top.optimism or 0.0) > quality.resolution(facts.images):
         remedy = "Quote the mean over fresh seeds, not the best trial."
         return Verdict("warn", "The search's best value was partly luck", evidence, remedy)
     return Verdict("good", "The search's best value holds on fresh seeds", evidence)
@@ -157,11 +148,11 @@ def tested(findings: Findings) -> Verdict | None:
     (Newcombe's, independent images) and is a loss is a warning, as the search may have fitted the validation images.
     """
     facts, told = findings.facts, findings.facts.tested
-    run = facts.history.runs.get(told["runs"][0]) if told else None
+    run = facts.history.runs.get(told.runs[0]) if told else None
     if told is None or run is None or run.accuracy is None:
         return None
-    first = told["first"]
-    test, validation = Proportion.of(first["successes"], first["n"]), facts.proportion(run.accuracy)
+    first = told.first
+    test, validation = Proportion.of(first.successes, first.n), facts.proportion(run.accuracy)
     gap = difference(test, validation)
     evidence = (
         f"Run {run.key}: test {formats.percent(test.value)} (n = {test.n:,}), validation {formats.percent(validation.value)} "
@@ -170,8 +161,8 @@ def tested(findings: Findings) -> Verdict | None:
     if gap.high < 0:
         remedy = "Hold out more validation images (data.validation), or search with fewer trials."
         return Verdict("warn", "Test is worse than validation promised", evidence, remedy)
-    if told["openings"] > 1:
-        evidence += f" The test images of these data have been opened {told['openings']} times."
+    if told.openings > 1:
+        evidence += f" The test images of these data have been opened {told.openings} times."
         return Verdict("info", "Test agrees with validation, but was read before", evidence, "Do not choose by test results.")
     return Verdict("good", "Test agrees with validation", evidence)
 
@@ -186,7 +177,7 @@ def noise(findings: Findings) -> Verdict | None:
     facts = findings.facts
     families: dict[str, list[float]] = {}
     for run in (*facts.complete, *facts.history.finals):
-        if run.state == "COMPLETE" and (value := facts.quality.of(run)) is not None:
+        if run.state == "COMPLETE" and (value := facts.quality.value(run)) is not None:
             families.setdefault(f"{run.phase} {run.group}", []).append(value)
     repeated = [np.array(values) for values in families.values() if len(values) > 1]
     groups = [group for group in facts.groups if group.complete]
@@ -214,15 +205,15 @@ def over_fitted(findings: Findings) -> Verdict | None:
     the difference leaves out 0). Dropout and augmentation lower the training accuracy, so a gap in spite of them is real.
     """
     facts = findings.facts
-    best = sorted(facts.complete, key=lambda run: -facts.quality.sign * (facts.quality.of(run) or 0.0))[:TOP]
+    best = sorted(facts.complete, key=lambda run: facts.quality.cost(facts.quality.value(run)))[:TOP]
     kept = [run.best for run in best if run.best]
     if not kept:
         return None
-    median = float(np.median([epoch["train_accuracy"] - epoch["validation_accuracy"] for epoch in kept]))
-    n = sum(facts.history.lineage["dataset"]["counts"]["train"])
-    n = min(best[0].config["train"].get("epoch_images") or n, n)
-    train = Proportion.of(round(kept[0]["train_accuracy"] * n), n)
-    gap = difference(train, facts.proportion(kept[0]["validation_accuracy"]))
+    median = float(np.median([epoch.train_accuracy - epoch.validation_accuracy for epoch in kept]))
+    n = facts.history.lineage.dataset.images["train"]
+    n = min(best[0].config.train.epoch_images or n, n)
+    train = Proportion.of(round(kept[0].train_accuracy * n), n)
+    gap = difference(train, facts.proportion(kept[0].validation_accuracy))
     if median <= GAP or gap.low <= 0:
         return None
     evidence = (
@@ -241,7 +232,7 @@ def rising(findings: Findings) -> Verdict | None:
     run = findings.facts.best
     if run is None:
         return None
-    early = len(run.epochs) < run.config["train"]["epochs"]
+    early = len(run.epochs) < run.config.train.epochs
     told = course.unfinished(pd.DataFrame(run.epochs), {"stopped_early": early, "state": "finished"})
     if told is None:
         return None

@@ -9,18 +9,13 @@ import numpy as np
 
 from study.state.errors import UsageError
 from study.state.history import History, Run
+from study.state.objective import OBJECTIVES, Objective, costs
 
-LARGER_IS_BETTER = ("accuracy",)
 SIZES = ("parameters", "multiply_adds")  # known of every trial, whether they are objectives or not
 
 
 class BestError(UsageError):
     """There is no best trial, or several objectives and no rule: one line with the rules there are."""
-
-
-def costs(values: Sequence[float], objectives: Sequence[str]) -> tuple[float, ...]:
-    """Values of objectives turned so that less is better."""
-    return tuple(-value if name in LARGER_IS_BETTER else value for value, name in zip(values, objectives, strict=True))
 
 
 def non_dominated(points: Sequence[Sequence[float]]) -> list[bool]:
@@ -32,7 +27,7 @@ def non_dominated(points: Sequence[Sequence[float]]) -> list[bool]:
 def front(history: History) -> list[Run]:
     """The complete trials that no other beats in every objective, best in the first objective first."""
     complete = _complete(history)
-    objectives = history.spec.study.objectives
+    objectives = history.spec.objectives
     kept = non_dominated([costs(run.values or (), objectives) for run in complete])
     chosen = [run for run, keep in zip(complete, kept, strict=True) if keep]
     return sorted(chosen, key=lambda run: (*costs(run.values or (), objectives), run.parameters, run.trial))
@@ -58,7 +53,7 @@ def best(history: History, rule: str | None = None) -> Run:
         raise BestError(f"several objectives ({', '.join(objectives)}) need a rule to choose by: {_rules(objectives)}")
     text = "".join((rule or objectives[0]).split())
     if text == "knee":
-        return _knee(front(history), objectives)
+        return _knee(front(history), history.spec.objectives)
     limit = re.fullmatch(r"(\w+)(<=|>=)(\d\S*)", text)
     name = limit[1] if limit else text
     if name not in {*objectives, *SIZES} or (limit and _number(limit[3]) is None):
@@ -74,7 +69,7 @@ def best(history: History, rule: str | None = None) -> Run:
     return min(within, key=lambda run: (_cost(run, decides, objectives), run.parameters, run.trial))
 
 
-def _knee(runs: list[Run], objectives: Sequence[str]) -> Run:
+def _knee(runs: list[Run], objectives: Sequence[Objective]) -> Run:
     """Each objective runs from 0 to 1 over the front, so the trial farthest below the plane has the least sum."""
     table = np.array([costs(run.values or (), objectives) for run in runs])
     width = np.ptp(table, axis=0)
@@ -91,7 +86,7 @@ def _value(run: Run, name: str, objectives: Sequence[str]) -> float:
 
 
 def _cost(run: Run, name: str, objectives: Sequence[str]) -> float:
-    return costs([_value(run, name, objectives)], [name])[0]
+    return OBJECTIVES[name].cost(_value(run, name, objectives))
 
 
 def _number(text: str) -> float | None:
@@ -102,7 +97,5 @@ def _number(text: str) -> float | None:
 
 
 def _rules(objectives: Sequence[str]) -> str:
-    limits = {"accuracy": "accuracy>=0.98", "loss": "loss<=0.1", "parameters": "parameters<=5000"}
-    limits |= {"multiply_adds": "multiply_adds<=100000", "latency": "latency<=1.5"}
     named = dict.fromkeys((*objectives, "parameters"))
-    return ", ".join((*objectives, *(limits[name] for name in named), "knee"))
+    return ", ".join((*objectives, *(OBJECTIVES[name].limit for name in named), "knee"))

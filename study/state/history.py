@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from pipeline import epochs
 from pipeline.config import parse
 from study.state.ledger import Event
+from study.state.records import Epoch, Lineage, RunConfig, RunTest, Winner, WinnerTest, parsed
 from study.state.spec import Spec
 
 State = Literal["RUNNING", "PAUSED", "COMPLETE", "PRUNED", "FAIL"]
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
-Epoch = dict[str, Any]  # the fields of pipeline.training.loop.Epoch
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,6 @@ class Run:
     phase : search, final (of a finalist), or planned (of an ablation or a reproduction)
     trial : number of the trial; of a finalist's training, of the trial it confirms; of a planned one, of its row
     params : Optuna's parameters, by name; of a planned one the keys that its row changes; distributions : as JSON of Optuna
-    config : sections model and train, complete; of a planned one also data
     group : digest of the configuration without its seed; the same for replicates
     replicate : 0 for the first trial of a group; for a finalist the index of the seed
     origin : sampler, replicate, or the study or file it was seeded from; of a planned one its row
@@ -48,7 +48,7 @@ class Run:
     reason : the whole of it in a sentence
     problem : what makes the combination impossible; such a run is never started
     fingerprint : of a planned one's data; empty: the study's
-    test : of a reproduction what its weights score on the test images (study.experiments.reproduction.scoring)
+    test : of a reproduction what its weights score on the test images
     seconds : of device time, from the epochs
     """
 
@@ -57,7 +57,7 @@ class Run:
     trial: int
     params: dict[str, Any]
     distributions: dict[str, str]
-    config: dict[str, Any]
+    config: RunConfig
     group: str
     replicate: int
     seed: int
@@ -75,28 +75,32 @@ class Run:
     latency: float | None = None
     problem: str | None = None
     fingerprint: str = ""
-    test: dict[str, Any] | None = None
+    test: RunTest | None = None
     ended: int | None = None
     waits: str | None = None  # why it is paused: "rung 3", or "interrupted" and to be gone on with first
     deaths: int = 0
 
     @property
     def seconds(self) -> float:
-        return float(sum(epoch["seconds"] for epoch in self.epochs))
+        return float(sum(epoch.seconds for epoch in self.epochs))
+
+    def course(self, upto: int | None = None) -> list[Epoch]:
+        """Return for each epoch the one whose weights were kept after it."""
+        return list(epochs.kept(self.epochs[:upto], self.config.train.keep))
+
+    def kept(self, upto: int | None = None) -> Epoch | None:
+        """Return the epoch whose weights were kept after so many; None before the first."""
+        return next(reversed(self.course(upto)), None)
 
     @property
     def best(self) -> Epoch | None:
-        """The epoch whose weights are kept as things stand: of the lowest validation loss, or the last."""
-        if not self.epochs:
-            return None
-        if self.config["train"]["keep"] == "last":
-            return self.epochs[-1]
-        return min(self.epochs, key=lambda epoch: (epoch["validation_loss"], epoch["epoch"]))
+        """The epoch whose weights are kept as things stand."""
+        return self.kept()
 
     @property
     def accuracy(self) -> float | None:
         """Validation accuracy of the kept weights as things stand."""
-        return None if self.best is None else float(self.best["validation_accuracy"])
+        return None if self.best is None else self.best.validation_accuracy
 
 
 @dataclass
@@ -104,12 +108,12 @@ class History:
     """A whole study as its ledger tells it."""
 
     spec: Spec
-    lineage: dict[str, Any]
+    lineage: Lineage
     created: int
     runs: dict[str, Run] = field(default_factory=dict)
     sessions: list[Event] = field(default_factory=list)  # opened and closed
-    winner: dict[str, Any] | None = None
-    tested: dict[str, Any] | None = None
+    winner: Winner | None = None
+    tested: WinnerTest | None = None
     artifacts: list[Event] = field(default_factory=list)
     deaths: int = 0
 
@@ -124,9 +128,9 @@ class History:
         return [seed for session in self.sessions for seed in session.get("seeds", [])]
 
     @property
-    def test(self) -> dict[str, Any] | None:
+    def test(self) -> WinnerTest | None:
         """What the present winner scored on test; None where that was not read."""
-        same = self.tested and self.winner and self.tested["group"] == self.winner["group"]
+        same = self.tested and self.winner and self.tested.group == self.winner.group
         return self.tested if same else None
 
     @property
@@ -144,19 +148,37 @@ class History:
         """The trainings of a plan, in its order as far as they were begun."""
         return [run for run in self.runs.values() if run.phase == "planned"]
 
+    @property
+    def members(self) -> list[Run]:
+        """The trials of a search, or the trainings of a plan."""
+        return [run for run in self.runs.values() if run.phase == self.spec.kind.phase]
+
+    @property
+    def command(self) -> str:
+        """The latest that worked on the study."""
+        return next((session["command"] for session in reversed(self.sessions) if "command" in session), "")
+
+    @property
+    def latest(self) -> int:
+        """When a training last ended, was scored, won, or was read on test: a report that is older lacks it."""
+        results = [self.winner, self.tested, *(run.test for run in self.runs.values())]
+        return max([0, *(run.ended or 0 for run in self.runs.values()), *(result.time for result in results if result)])
+
     def count(self, *states: State) -> int:
-        """How many trials of the search, or trainings of a plan, are in one of these states."""
-        return sum(run.state in states for run in self.trials or self.planned)
+        """How many members are in one of these states."""
+        return sum(run.state in states for run in self.members)
 
     def best(self) -> Run | None:
         """The trial with the best first objective; of equals the smaller network, then the earlier."""
         ended = [run for run in self.trials if run.state == "COMPLETE" and run.values]
-        sign = -1 if self.spec.study.objectives[0] == "accuracy" else 1
-        return min(ended, key=lambda run: (sign * run.values[0], run.parameters, run.trial), default=None)  # type: ignore[index]
+        cost = self.spec.objectives[0].cost
+        return min(ended, key=lambda run: (cost(run.values[0]), run.parameters, run.trial), default=None)  # type: ignore[index]
 
     def leading(self) -> Run | None:
-        """The best trial; before any is complete, the most accurate of those on their way, or paused at a rung."""
-        return self.best() or max((run for run in self.trials if run.epochs), key=lambda run: run.accuracy or 0.0, default=None)
+        """The best trial; before any is complete, the best of those on their way, or paused at a rung."""
+        quality = self.spec.quality
+        begun = (run for run in self.trials if run.epochs)
+        return self.best() or min(begun, key=lambda run: quality.cost(quality.value(run)), default=None)
 
     def apply(self, event: Event) -> None:
         """Take in one event. Events that were written twice, around a kill, change nothing the second time."""
@@ -175,6 +197,7 @@ class History:
 
     def _on_asked(self, event: Event) -> None:
         content = {name: value for name, value in event.items() if name not in ("kind", "time", "run")}
+        content["config"] = RunConfig(content["config"])
         self.runs.setdefault(event["run"], Run(key=event["run"], asked=event["time"], **content))
 
     def _on_started(self, event: Event) -> None:
@@ -186,7 +209,7 @@ class History:
         run = self.runs[event["run"]]
         number = event["epoch"]["epoch"]
         if number == len(run.epochs) + 1:  # one that was trained again, after a kill, has the same numbers
-            run.epochs.append(event["epoch"] | {"time": event["time"]})
+            run.epochs.append(parsed(Epoch, event["epoch"], time=event["time"]))
 
     def _on_paused(self, event: Event) -> None:
         run = self.runs[event["run"]]
@@ -210,13 +233,13 @@ class History:
         self._end_segment(run, event["time"])
 
     def _on_scored(self, event: Event) -> None:
-        self.runs[event["run"]].test = event["test"] | {"time": event["time"]}
+        self.runs[event["run"]].test = parsed(RunTest, event["test"], time=event["time"])
 
     def _on_winner(self, event: Event) -> None:
-        self.winner = event
+        self.winner = Winner.of(event)
 
     def _on_tested(self, event: Event) -> None:
-        self.tested = event
+        self.tested = WinnerTest.of(event)
 
     def _on_artifacts(self, event: Event) -> None:
         self.artifacts.append(event)
@@ -233,7 +256,7 @@ def fold(events: Iterable[Event]) -> History | None:
     history = None
     for event in events:
         if event["kind"] == "created":
-            history = history or History(Spec.of(event["spec"]), event["lineage"], event["time"])
+            history = history or History(Spec.of(event["spec"]), Lineage.of(event["lineage"]), event["time"])
         elif history is not None:
             history.apply(event)
     return history

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.config import Params, Study, parse, to_tree
+from study.state.objective import OBJECTIVES, Objective
 
 MAY_CHANGE = (  # in section study: these say how far and on what it runs, not what it searches
     "space",
@@ -19,6 +20,26 @@ MAY_CHANGE = (  # in section study: these say how far and on what it runs, not w
     "timeout",
     "trial_timeout",
 )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a study is: a search, or a plan whose trainings are listed.
+
+    noun : for one of its members; phase : of these
+    """
+
+    name: Literal["search", "ablation", "reproduction"]
+    noun: Literal["trial", "training"] = "training"
+    phase: Literal["search", "planned"] = "planned"
+
+    @property
+    def plan(self) -> bool:
+        return self.phase == "planned"
+
+
+SEARCH = Kind("search", "trial", "search")
+PLANS = {"ablation": Kind("ablation"), "reproduction": Kind("reproduction")}
 
 
 @dataclass(frozen=True)
@@ -40,6 +61,26 @@ class Spec:
     @property
     def study(self) -> Study:
         return self.params.study
+
+    @property
+    def kind(self) -> Kind:
+        return SEARCH if "parameters" in self.tree else PLANS.get(self.space, SEARCH)
+
+    @property
+    def title(self) -> str:
+        """What is searched and how, or what is trained."""
+        if self.kind.plan:
+            return str(self.tree["title"])
+        return f"{self.params.data.name}, space {self.space}, {self.study.sampler}, {self.study.pruner}"
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        return tuple(OBJECTIVES[name] for name in self.study.objectives)
+
+    @property
+    def quality(self) -> Objective:
+        """The first objective that is measured on the validation images: it decides between finalists."""
+        return next(one for one in self.objectives if one.measured)
 
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Spec:
@@ -77,6 +118,7 @@ def differences(old: Spec, new: Spec, searched: frozenset[str]) -> list[str]:
         kept = {name: tree[name] for name in ("data", "model", "train")}
         kept["study"] = {key: value for key, value in tree["study"].items() if key not in MAY_CHANGE}
         kept["data"].pop("mirror")
+        kept["evaluate"] = {"costs": tree["evaluate"]["costs"]}
         kept["space"] = spec.tree
         kept["fingerprint of the images"] = spec.fingerprint
         inside = tuple(searched)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any, Literal, NamedTuple
 
 from pipeline.config import SHAPES_TRAINING, to_tree
+from pipeline.epochs import MEASURES
 from pipeline.lineage import digest, without_password
 from pipeline.tracking import Dataset, epoch_metrics, flatten, number, tag_text
-from study.state.history import ENDED, Epoch, History, Run
+from study.state.history import ENDED, History, Run
 from study.state.ledger import Event
+from study.state.objective import OBJECTIVES
+from study.state.records import Epoch, content_of
 from study.state.spec import MAY_CHANGE
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
@@ -60,8 +63,8 @@ def study_tags(history: History) -> dict[str, str]:
         "pruner": spec.study.pruner,
         "objectives": ", ".join(spec.study.objectives),
         "data_fingerprint": spec.fingerprint,
-        "git_commit": lineage.get("git_commit"),
-        "git_dirty": lineage.get("git_dirty"),
+        "git_commit": lineage.git_commit,
+        "git_dirty": lineage.git_dirty,
         **{f"study.{key}": study[f"study.{key}"] for key in MAY_CHANGE if f"study.{key}" in study},
     }
     return {name: tag_text(value) for name, value in tags.items() if value is not None} | _source(history, "study")
@@ -76,13 +79,12 @@ def study_params(history: History) -> dict[str, str]:
 
 def study_inputs(history: History) -> list[Dataset]:
     """Return the train and validation splits; a search sees no other images."""
-    info, folder = history.lineage.get("dataset"), history.lineage.get("data", "")
-    if not info:
+    info, folder = history.lineage.dataset, history.lineage.data
+    if not info.counts:
         return []
 
     def split(name: str, context: Literal["training", "validation"]) -> Dataset:
-        shape = (sum(info["counts"][name]), *info["shape"])
-        return Dataset(info["name"], context, info["fingerprint"], folder, shape, len(info["classes"]))
+        return Dataset(info.name, context, info.fingerprint, folder, (info.images[name], *info.shape), len(info.classes))
 
     return [split("train", "training"), split("validation", "validation")]
 
@@ -103,7 +105,7 @@ def study_end(history: History) -> int:
 def study_points(history: History) -> list[Point]:
     """Return the results of the study after its last session."""
     values: dict[str, float] = {
-        "trials": len(history.trials or history.planned),
+        "trials": len(history.members),
         "trials/complete": history.count("COMPLETE"),
         "trials/pruned": history.count("PRUNED"),
         "trials/failed": history.count("FAIL"),
@@ -116,7 +118,7 @@ def study_points(history: History) -> list[Point]:
     values |= {f"winner/{name}": value for name, value in _winning(history).items()}
     if history.test:
         values |= {
-            f"test/{name}": value for name, value in history.test.items() if _is_number(value) and name not in ("time", "trial")
+            f"test/{name}": value for name, value in content_of(history.test).items() if _is_number(value) and name != "trial"
         }
     return [Point(name, number(value), study_end(history)) for name, value in values.items()]
 
@@ -124,29 +126,27 @@ def study_points(history: History) -> list[Point]:
 def note(history: History) -> str:
     """Return the description of the study's run: the winner or best trial, and the numbers of trials."""
     spec, best = history.spec, history.best()
-    states = Counter(run.state for run in history.trials or history.planned)
-    what = "trainings" if history.planned else "trials"
-    counts = f"{states.total()} {what}: " + ", ".join(f"{states[state]} {state.lower()}" for state in sorted(states))
-    if history.winner and history.winner.get("summary"):
-        head = f"**{history.winner['summary']}**"
+    states = Counter(run.state for run in history.members)
+    counts = f"{states.total()} {spec.kind.noun}s: " + ", ".join(f"{states[state]} {state.lower()}" for state in sorted(states))
+    if history.winner and history.winner.summary:
+        head = f"**{history.winner.summary}**"
     elif best is not None and best.values:
         values = ", ".join(f"{name} {value:.4g}" for name, value in zip(spec.study.objectives, best.values, strict=True))
         head = f"**Best so far: trial {best.trial}**, {values}; one training, not confirmed on other seeds."
-    elif history.planned:
-        head = f"**{spec.tree['title']}**"
+    elif spec.kind.plan:
+        head = f"**{spec.title}**"
     else:
         head = "**No trial has completed.**"
     last = history.sessions[-1] if history.sessions else {}
     why = [f"It stopped: {last['reason']}"] if last.get("reason") else []
-    how = "" if history.planned else f"Space {spec.space}, {spec.study.sampler}, {spec.study.pruner}. "
+    how = "" if spec.kind.plan else f"Space {spec.space}, {spec.study.sampler}, {spec.study.pruner}. "
     return "\n\n".join([head, f"{how}{counts.rstrip(': ')}.", *why])
 
 
 def _winning(history: History) -> dict[str, float]:
-    winner = history.winner or {}
-    entry = next((item for item in winner.get("finalists", []) if item.get("trial") == winner.get("trial")), winner)
+    entry = history.winner and (history.winner.own or history.winner)
     kept = ("trial", "mean", "low", "high", "n", "parameters", "optimism")
-    return {name: entry[name] for name in kept if _is_number(entry.get(name))}
+    return {name: getattr(entry, name) for name in kept if _is_number(getattr(entry, name, None))}
 
 
 # -- one training
@@ -167,16 +167,16 @@ def run_tags(history: History, run: Run) -> dict[str, str]:
         "kind": KINDS[run.phase],
         "study": history.spec.name,
         "trial": run.trial,
-        "family": "cnn" if run.config["model"]["conv"] else "mlp",
+        "family": "cnn" if run.config.tree["model"]["conv"] else "mlp",
         "seed_group": run.group,
         "replicate": run.replicate,
         "origin": run.origin,
         "seed": run.seed,
         "parameters": run.parameters,
         "multiply_adds": run.multiply_adds,
-        "config_hash": digest({"data": _data(history), **run.config}),
+        "config_hash": digest({"data": _data(history), **run.config.tree}),
         "data_fingerprint": run.fingerprint or history.spec.fingerprint,
-        "git_commit": history.lineage.get("git_commit"),
+        "git_commit": history.lineage.git_commit,
     }
     return {name: tag_text(value) for name, value in tags.items() if value is not None} | _source(history, run.phase)
 
@@ -189,32 +189,36 @@ def state_tags(run: Run) -> dict[str, str]:
 
 def run_params(run: Run) -> dict[str, str]:
     """Return the searched parameters and the resulting configuration by name; a searched value has precedence."""
-    config = {slug(name): value for name, value in flatten(run.config).items()}
+    config = {slug(name): value for name, value in flatten(run.config.tree).items()}
     return config | {slug(name): value for name, value in flatten(run.params).items()}
 
 
 def curve(run: Run, after: int = 0) -> list[Point]:
     """Return the points of all epochs after the first ``after``."""
     return [
-        Point(name, number(value), epoch["time"], epoch["epoch"])
+        Point(name, number(value), epoch.time, epoch.epoch)
         for epoch in run.epochs[after:]
-        for name, value in epoch_metrics({key: epoch[key] for key in epoch if key not in ("epoch", "time")}).items()
+        for name, value in epoch_metrics(_measured(epoch)).items()
     ]
+
+
+def _measured(epoch: Epoch) -> dict[str, float]:
+    return {name: value for name, value in asdict(epoch).items() if name not in ("epoch", "time") and value is not None}
 
 
 def results(run: Run) -> list[Point]:
     """Return the results of an ended training."""
     values: dict[str, float | None] = {"seconds": run.seconds, "epochs": len(run.epochs), "latency_ms": run.latency}
-    if run.best is not None:
-        values["best/validation_accuracy"] = run.best["validation_accuracy"]
-        values["best/validation_loss"] = run.best["validation_loss"]
+    values |= {f"best/validation_{name}": OBJECTIVES[name].value(run) for name in MEASURES}
     return [Point(name, number(value), run.ended or 0) for name, value in values.items() if value is not None]
 
 
 def scores(run: Run) -> list[Point]:
     """Return the test scores of a reproduction's training."""
-    values = {name: value for name, value in (run.test or {}).items() if _is_number(value) and name != "time"}
-    return [Point(f"test/{name}", number(value), (run.test or {})["time"]) for name, value in values.items()]
+    values = content_of(run.test) if run.test else {}
+    return [
+        Point(f"test/{name}", number(value), run.test.time) for name, value in values.items() if run.test and _is_number(value)
+    ]
 
 
 def run_status(run: Run, open_session: bool) -> str:
@@ -230,7 +234,7 @@ def models(history: History) -> list[Run]:
     done = [run for run in history.runs.values() if run.state == "COMPLETE"]
     if history.spec.params.tracking.models == "all":
         return done
-    winner = history.winner["trial"] if history.winner else None
+    winner = history.winner.trial if history.winner else None
     closed = bool(history.sessions) and history.sessions[-1]["kind"] == "closed"
     best = history.best() if closed else None
     finals = [run for run in done if run.phase == "final" and (run.replicate == 0 or run.trial == winner)]
@@ -247,23 +251,13 @@ def reported(history: History, run: Run) -> dict[int, float]:
     """
     if len(history.spec.study.objectives) > 1:
         return {}
-    name = f"validation_{history.spec.study.objectives[0]}"
-    stride = math.ceil(run.config["train"]["epochs"] / REPORTED)
+    stride = math.ceil(run.config.train.epochs / REPORTED)
     stops = {segment.last for segment in run.segments} | ({len(run.epochs)} if run.state in ENDED else set())
     return {
-        epoch["epoch"]: number(kept[name])
-        for epoch, kept in _kept_so_far(run)
-        if epoch["epoch"] % stride == 0 or epoch["epoch"] in stops
+        reached: number(value)
+        for reached, kept in enumerate(run.course(), 1)
+        if (reached % stride == 0 or reached in stops) and (value := history.spec.quality.of(kept)) is not None
     }
-
-
-def _kept_so_far(run: Run) -> Iterable[tuple[Epoch, Epoch]]:
-    """Yield each epoch with the one whose weights were kept then."""
-    best: Epoch | None = None
-    for epoch in run.epochs:
-        if best is None or run.config["train"]["keep"] == "last" or epoch["validation_loss"] < best["validation_loss"]:
-            best = epoch
-        yield epoch, best
 
 
 def _data(history: History) -> dict[str, Any]:
@@ -277,6 +271,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _source(history: History, entry: str) -> dict[str, str]:
-    commit = history.lineage.get("git_commit")
+    commit = history.lineage.git_commit
     git = {"mlflow.source.git.commit": commit} if commit else {}
     return {"mlflow.source.name": f"study run ({entry})", "mlflow.source.type": "LOCAL", **git}

@@ -131,7 +131,7 @@ class ToMlflow:
 
     def _log_model(self, history: History, run: Run) -> None:
         """Record the model of a run, with one try: an export that fails now always fails."""
-        data, folder = Path(history.lineage.get("data", "")), self._folder / "runs" / run.key
+        data, folder = Path(history.lineage.data), self._folder / "runs" / run.key
         try:
             if (data / "dataset.json").exists() and all((folder / name).exists() for name in WEIGHTS):
                 example = SearchData.read(data).validation.images[:EXAMPLES]

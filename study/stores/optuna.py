@@ -9,6 +9,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from pipeline.tracking import number
 from study.state.history import ENDED, History, Run
 from study.state.ledger import Event
+from study.state.objective import OBJECTIVES
+from study.state.records import content_of
 from study.stores.follower import Chore, line
 from study.stores.mapping import identity, reported
 from study.stores.optuna_database import ASKED, EPOCHS, KEPT, OVER, PAUSED, another, connect, foreign, may_pass, stranger
@@ -59,7 +62,7 @@ class ToOptuna:
     def _open(self, created: Event, ledger: Path) -> int:
         spec, name = created["spec"], self._name
         objectives = spec["params"]["study"]["objectives"]
-        directions = [StudyDirection.MAXIMIZE if name == "accuracy" else StudyDirection.MINIMIZE for name in objectives]
+        directions = [StudyDirection.MAXIMIZE if OBJECTIVES[one].more else StudyDirection.MINIMIZE for one in objectives]
         study: int
         try:
             study = self.storage.create_new_study(directions, name)
@@ -171,7 +174,9 @@ class ToOptuna:
         """Record settings, winner and test, so that another machine can continue without reading test again."""
         opened = next((event for event in reversed(history.sessions) if event["kind"] == "opened"), None)
         whole = opened and opened | {"changes": history.changes, "seeds": history.seeds}
-        for name, event in zip(KEPT, (whole, history.winner, history.tested), strict=True):
+        found = {"winner": history.winner, "tested": history.tested}
+        events = {name: {"kind": name, "time": one.time, **content_of(one)} for name, one in found.items() if one}
+        for name, event in {"opened": whole, **events}.items():
             text = event and json.dumps(event)
             if text and text != self._kept[name]:
                 self.storage.set_study_user_attr(self._study, name, text)
@@ -209,8 +214,9 @@ STATE = {
 
 def _asked(run: Run) -> dict[str, Any]:
     """Return the ledger's event of a trial's start, without the fields that Optuna stores itself."""
-    names = ("config", "group", "replicate", "seed", "parameters", "multiply_adds", "origin", "asked")
-    return {name: getattr(run, name) for name in names} | ({"problem": run.problem} if run.problem else {})
+    names = ("group", "replicate", "seed", "parameters", "multiply_adds", "origin", "asked")
+    asked = {"config": run.config.tree} | {name: getattr(run, name) for name in names}
+    return asked | ({"problem": run.problem} if run.problem else {})
 
 
 def _about(run: Run) -> dict[str, Any]:
@@ -226,8 +232,8 @@ def _kept(run: Run) -> dict[str, Any]:
     """Return what another machine needs to continue: the epochs, if the trial is paused or has ended."""
     if run.state == "RUNNING":
         return {}
-    names = list(run.epochs[0]) if run.epochs else []
-    epochs = {name: [epoch[name] for epoch in run.epochs] for name in names}
+    rows = [asdict(epoch) for epoch in run.epochs]
+    epochs = {name: [row[name] for row in rows] for name, value in (rows[0].items() if rows else ()) if value is not None}
     attrs: dict[str, Any] = {} if len(json.dumps(epochs)) > LONGEST else {EPOCHS: epochs}
     if run.state == "PAUSED":
         return attrs | {PAUSED: {"epoch": len(run.epochs), "why": run.waits}}

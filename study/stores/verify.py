@@ -91,7 +91,7 @@ def _pairs(run: Run, stored: Any, curve: Sequence[tuple[int, float]], running: b
         "parameters": (params, {name: value for name, value in stored.data.params.items() if name in params}),
         "tags": (tags, {name: stored.data.tags.get(name) for name in tags}),
         "epochs": (
-            [(epoch["epoch"], number(epoch["validation_accuracy"])) for epoch in run.epochs],
+            [(epoch.epoch, number(epoch.validation_accuracy)) for epoch in run.epochs],
             [(step, value) for step, value in curve],
         ),
         "results": (results, {name: stored.data.metrics.get(name) for name in results}),

@@ -29,6 +29,7 @@ class Task:
     save_every : seconds between two Checkpoint messages
     latency : measure the time for one image when the training ends
     first : also return the weights after epoch 1 when the training ends
+    costs : ``evaluate.costs``
     """
 
     run: str
@@ -41,12 +42,13 @@ class Task:
     save_every: float = 30.0
     latency: bool = False
     first: bool = False
+    costs: Sequence[Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
 class EpochDone:
     run: str
-    epoch: dict[str, Any]  # the fields of pipeline.training.loop.Epoch
+    epoch: dict[str, Any]  # the fields of pipeline.epochs.Epoch
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,8 @@ def _begin(task: Task, cache: Cache) -> Training:
     """Return a new training, or one resumed from the task's checkpoint."""
     params = parse({"model": task.model, "train": task.train})
     use_cpu(params.train.threads)
-    training = Training(params.model, params.train, cache.read(task.data, task.fingerprint), choose_device(params.train.device))
+    data, device = cache.read(task.data, task.fingerprint), choose_device(params.train.device)
+    training = Training(params.model, params.train, data, device, task.costs)
     if task.checkpoint is not None:
         training.load(task.checkpoint)
     return training

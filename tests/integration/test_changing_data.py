@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +38,11 @@ def project(root: Path, pictures: Path) -> Project:
 def outcome(history: History) -> dict[str, object]:
     """All that a study found out, without times."""
     runs = {
-        key: (run.config, run.state, run.values, [{**epoch, "seconds": 0, "time": 0} for epoch in run.epochs])
+        key: (run.config, run.state, run.values, [replace(epoch, seconds=0, time=0) for epoch in run.epochs])
         for key, run in history.runs.items()
     }
-    winner = {name: value for name, value in (history.winner or {}).items() if name != "time"}
-    test = {name: value for name, value in (history.test or {}).items() if name not in ("time", "openings", "summary")}
-    return {"runs": runs, "winner": winner, "test": test, "fingerprint": history.spec.fingerprint}
+    test = history.test and replace(history.test, openings=1, summary="")
+    return {"runs": runs, "winner": history.winner, "test": test, "fingerprint": history.spec.fingerprint}
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_images_that_come_go_and_change_while_a_study_runs_change_nothing_in_it(
 def test_damaged_images_stop_a_running_study_with_one_line_and_once_restored_it_goes_on(disturbed) -> None:
     process = disturbed.start()
     disturbed.await_events("epoch", 2)
-    search = Path(disturbed.history.lineage["data"])
+    search = Path(disturbed.history.lineage.data)
     sound = (search / "train_images.npy").read_bytes()
     (search / "train_images.npy").unlink()  # workers that have it open keep it as it was
     (search / "train_images.npy").write_bytes(sound[:-1] + bytes([sound[-1] ^ 4]))

@@ -182,12 +182,12 @@ def nothing_is_lost_and_nothing_doubled(project: Project, trials: int) -> None:
 
 def the_same_numbers_as_an_undisturbed_training(history: History, chance: random.Random) -> None:
     """Trials that lived through kills end as a training that nobody disturbed."""
-    data = SearchData.read(Path(history.lineage["data"]))
+    data = SearchData.read(Path(history.lineage.data))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the workers have: sums of more threads round otherwise
     disturbed = [run for run in history.trials if len(run.segments) > 1 and run.state == "COMPLETE"]
     for run in chance.sample(disturbed, min(5, len(disturbed))):
-        params = parse({name: run.config[name] for name in ("model", "train")})
+        params = parse({name: run.config.tree[name] for name in ("model", "train")})
         training = Training(params.model, params.train, data, torch.device("cpu"))
         while not training.ended:
             training.run_epoch()

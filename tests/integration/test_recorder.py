@@ -160,9 +160,9 @@ def test_curves_have_a_point_per_epoch_at_the_time_it_ended(told) -> None:
     points = client.get_metric_history(told.runs["1"].info.run_id, "validation/loss")
     epochs = told.history.runs["1"].epochs
     assert [(point.step, point.value, point.timestamp) for point in points] == [
-        (epoch["epoch"], epoch["validation_loss"], epoch["time"]) for epoch in epochs
+        (epoch.epoch, epoch.validation_loss, epoch.time) for epoch in epochs
     ]
-    assert told.runs["1"].data.metrics["best/validation_accuracy"] == epochs[-1]["validation_accuracy"]
+    assert told.runs["1"].data.metrics["best/validation_accuracy"] == epochs[-1].validation_accuracy
 
 
 def test_every_training_keeps_its_weights_and_the_best_and_the_finalists_are_models(told) -> None:

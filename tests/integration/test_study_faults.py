@@ -128,7 +128,7 @@ def test_ctrl_c_among_the_finalists_keeps_them_too(project) -> None:
     assert [run.state for run in history.finals] == ["COMPLETE"] * 6
     assert history.winner is not None
     assert history.tested is not None
-    assert history.tested["openings"] == 1
+    assert history.tested.openings == 1
     agree(project)
 
 
@@ -153,8 +153,8 @@ def test_a_raised_total_asks_the_finalists_anew_and_reads_test_for_another_winne
     assert first.winner is not None
     assert last.winner is not None
     assert last.tested is not None
-    assert last.tested["group"] == last.winner["group"]
-    assert last.tested["openings"] == 1 + (last.winner["group"] != first.winner["group"])
+    assert last.tested.group == last.winner.group
+    assert last.tested.openings == 1 + (last.winner.group != first.winner.group)
     agree(project)
 
 
@@ -191,7 +191,7 @@ def test_halving_knows_trials_of_different_length(project) -> None:
     assert project.run("--trials", "12").returncode == 0
     complete = [run for run in project.history.trials if run.state == "COMPLETE"]
     assert complete
-    assert all(len(run.epochs) == run.config["train"]["epochs"] for run in complete)
+    assert all(len(run.epochs) == run.config.train.epochs for run in complete)
 
 
 def test_nobody_looking_on_ends_no_study(project) -> None:

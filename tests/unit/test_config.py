@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 REFUSED = [
     ({"train": {"lrr": 1}}, "train.lrr: no such key; did you mean train.lr?"),
     ({"train": {"learning_rate": 1}}, "train.learning_rate: no such key; did you mean train.lr?"),
-    ({"evaluate": {"xyz": 1}}, "evaluate.xyz: no such key; valid here: gallery, samples, tsne_images, calibration_bins"),
+    ({"evaluate": {"xyz": 1}}, "evaluate.xyz: no such key; valid here: gallery, samples, tsne_images, calibration_bins, costs"),
     ({"model": {"dense": {"out": 3}}}, "model.dense: must be a list"),
     ({"lr": 1}, "lr: no such key; did you mean train.lr?"),
     ({"trian": {}}, "trian: no such key; did you mean train?"),

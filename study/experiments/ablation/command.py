@@ -11,7 +11,8 @@ from typing import Any
 from rich.table import Table
 
 from pipeline.config import Params
-from study.engine.carry_out import Carried, carry_out
+from study.engine.carry_out import carry_out
+from study.engine.session import Result
 from study.experiments.ablation.definition import load
 from study.experiments.ablation.page import build
 from study.experiments.ablation.reading import SHIPPED
@@ -29,7 +30,7 @@ def ablate(
     changes: Mapping[str, Any],
     root: Path,
     environ: Mapping[str, str],
-) -> tuple[Carried, Path | None, list[str]]:
+) -> tuple[Result, Path | None, list[str]]:
     """Carry out the ablation in ``file``, and write its report.
 
     limits : ``seeds`` in place of the file's, ``limit`` of images; None: as the file says

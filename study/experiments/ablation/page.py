@@ -126,7 +126,7 @@ def _lede(results: Results, cost: Cost) -> str:
     sentences = [formats.sentence(ablation.description)] if ablation.description else []
     sentences.append(
         f"{formats.plural(len(ablation.factors), 'factor')} changed one at a time around {ablation.origin} on "
-        f"{results.facts.history.lineage['dataset']['name']}{', and two of them crossed' if ablation.grid else ''}; "
+        f"{results.facts.history.lineage.dataset.name}{', and two of them crossed' if ablation.grid else ''}; "
         f"{formats.plural(len(results.rows), 'row')}, each trained {each}."
     )
     if base:

@@ -48,7 +48,7 @@ class Result:
     @property
     def losses(self) -> tuple[float | None, ...]:
         """Validation loss of the kept weights of each seed; None where ``values`` has None."""
-        return tuple(run.best["validation_loss"] if run and run.best and run.state == "COMPLETE" else None for run in self.runs)
+        return tuple(run.best.validation_loss if run and run.best and run.state == "COMPLETE" else None for run in self.runs)
 
     @property
     def first(self) -> Run | None:

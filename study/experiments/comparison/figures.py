@@ -68,7 +68,7 @@ def curves(comparison: Comparison) -> Drawing:
     for panel, quantity in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
         drawn: list[float] = []
         for side in comparison.sides:
-            lines = [[epoch[f"validation_{quantity}"] for epoch in training.epochs] for training in side.trainings]
+            lines = [[getattr(epoch, f"validation_{quantity}") for epoch in training.epochs] for training in side.trainings]
             drawn += [value for line in lines for value in line]
             _lines(panel, lines, _colour(comparison, side), _label(side))
         panel.set(xlabel="epoch", xlim=(0.5, max(len(training.epochs) for training in _trainings(comparison)) + 0.5))
@@ -104,14 +104,14 @@ def _lines(panel: Panel, lines: Sequence[Sequence[float]], colour: str, label: s
 
 def _losses(sides: Sequence[Side]) -> str:
     """A warning where the losses are not the same function."""
-    kinds = {(side.first.config["train"]["loss"], side.first.config["train"]["label_smoothing"]) for side in sides}
+    kinds = {(side.first.config.train.loss, side.first.config.train.label_smoothing) for side in sides}
     return "The losses are not the same function, so only their shapes compare. " if len(kinds) > 1 else ""
 
 
 def _epochs(sides: Sequence[Side]) -> pd.DataFrame:
     columns = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "seconds")
     rows = [
-        (side.label, training.name, *(epoch[name] for name in columns))
+        (side.label, training.name, *(getattr(epoch, name) for name in columns))
         for side in sides
         for training in side.trainings
         for epoch in training.epochs

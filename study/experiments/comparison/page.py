@@ -107,12 +107,12 @@ def _side(comparison: Comparison, number: int) -> dict[str, Any]:
         "multiply_adds": side.first.multiply_adds,
         "bytes": side.first.bytes,
         "epochs": f"{min(epochs)}" if min(epochs) == max(epochs) else f"{min(epochs)} to {max(epochs)}",
-        "of_epochs": side.first.config["train"]["epochs"],
+        "of_epochs": side.first.config.train.epochs,
         "seconds": sum(seconds) / len(seconds),
         "per_epoch": sum(seconds) / sum(epochs),
         "devices": ", ".join(dict.fromkeys(training.device for training in side.trainings)),
-        "commit": side.source.get("git_commit"),
-        "dirty": side.source.get("git_dirty"),
+        "commit": side.source.git_commit,
+        "dirty": side.source.git_dirty,
     }
 
 

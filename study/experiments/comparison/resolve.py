@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline import artifacts
 from pipeline.config import parse, to_tree
 from pipeline.data.dataset import DatasetInfo, SearchData
+from pipeline.epochs import Epoch
 from pipeline.report import formats
 from pipeline.report.provenance import run_link
 from pipeline.training.account import read_history
@@ -19,6 +20,7 @@ from study.lineage.names import trace
 from study.state.errors import UsageError
 from study.state.history import History, Run
 from study.state.ledger import STUDIES
+from study.state.records import Lineage, RunConfig, parsed
 from study.stores.addresses import pages
 
 
@@ -108,23 +110,24 @@ def _of_study(name: str, key: str | None, root: Path, mirror: str | None, by_see
 
 def _images(run: Run, history: History, root: Path, mirror: str | None) -> Images:
     """Those of the study, or a planned training's own."""
-    if "data" not in run.config:
-        return Images.of(history.lineage["dataset"], history.spec.params.data, Path(history.lineage["data"]))
-    section = parse({"data": run.config["data"]}).data
+    section = run.config.data
+    if section is None:
+        info = history.lineage.dataset
+        return Images.of(info, info.fingerprint, history.spec.params.data, Path(history.lineage.data))
     place = arrays(section, root, mirror).search
-    info = vars(DatasetInfo.read(place))
-    return Images.of(info | {"fingerprint": run.fingerprint or info["fingerprint"]}, section, place)
+    prepared = DatasetInfo.read(place)
+    return Images.of(prepared, run.fingerprint or prepared.fingerprint, section, place)
 
 
 def _whole(name: str, history: History) -> tuple[str, str, list[Run]]:
     """Of a study the winner's trainings on fresh seeds, or else the best trial of its search."""
     if history.winner is not None:
-        trial = history.winner["trial"]
+        trial = history.winner.trial
         return name, f"the winner, trial {trial}", [run for run in history.finals if run.trial == trial]
     best = history.best()
     if best is not None:
         return name, f"the best trial, {best.key}", [best]
-    if history.planned:
+    if history.spec.kind.plan:
         raise UsageError(f"{name} holds several configurations; give one of its rows: {_keys(history)}")
     raise UsageError(f"{name} has no complete trial yet; give one that was begun: {_keys(history)}")
 
@@ -169,11 +172,10 @@ def _with_weights(name: str, chosen: Sequence[Run], runs: Sequence[Run], root: P
 
 
 def _training(name: str, run: Run, history: History, root: Path, page: str | None) -> Training:
-    data = run.config.get("data") or to_tree(history.spec.params.data)
     return Training(
         name=f"{name}/{run.key}",
         seed=run.seed,
-        config={"data": data, "model": run.config["model"], "train": run.config["train"]},
+        config=RunConfig({"data": to_tree(history.spec.params.data), **run.config.tree}),
         epochs=tuple(run.epochs),
         accuracy=run.accuracy or 0.0,
         parameters=run.parameters,
@@ -192,13 +194,12 @@ def _current(root: Path, mirror: str | None) -> Side:
     section, place = parse({"data": told["params"]["data"]}).data, root / artifacts.SEARCH
     if _fingerprint(place) != told["data_fingerprint"]:
         place = arrays(section, root, mirror).search
-    info = vars(DatasetInfo.read(place)) | {"fingerprint": told["data_fingerprint"]}
     history = read_history(folder)
     training = Training(
         name="current",
         seed=told["seed"],
-        config={name: told["params"][name] for name in ("data", "model", "train")},
-        epochs=tuple({str(key): value for key, value in row.items()} for row in history.to_dict("records")),
+        config=RunConfig({name: told["params"][name] for name in ("data", "model", "train")}),
+        epochs=tuple(parsed(Epoch, {str(key): value for key, value in row.items()}) for row in history.to_dict("records")),
         accuracy=float(history.set_index("epoch").loc[told["kept_epoch"], "validation_accuracy"]),
         parameters=told["parameters"],
         multiply_adds=told["multiply_adds"],
@@ -207,8 +208,9 @@ def _current(root: Path, mirror: str | None) -> Side:
         state="COMPLETE" if told["state"] == "finished" else "FAIL",
         page=run_link(told),
     )
+    images = Images.of(DatasetInfo.read(place), told["data_fingerprint"], section, place)
     what = f"{artifacts.MODEL} ({told['name']})"
-    return Side("current", what, (training,), Images.of(info, section, place), source=told)
+    return Side("current", what, (training,), images, source=Lineage.of(told))
 
 
 def _keys(history: History) -> str:

@@ -26,7 +26,7 @@ class Setting:
 
 def differences(sides: Sequence[Side]) -> list[Setting]:
     """The settings in which any side differs from another, in the order of params.yaml."""
-    tables = [dict(_leaves({name: side.first.config[name] for name in ("data", "model", "train")})) for side in sides]
+    tables = [dict(_leaves({name: side.first.config.tree[name] for name in ("data", "model", "train")})) for side in sides]
     keys = sorted({key: None for table in tables for key in table}, key=_place)
     found = []
     for key in keys:
@@ -44,7 +44,7 @@ def _place(key: str) -> tuple[int, str]:
 
 def _idle(key: str, sides: Sequence[Side]) -> bool:
     """Whether a key says nothing of what was trained: ``data.path`` is read for folders of images alone."""
-    folders = any(side.first.config["data"]["name"] == "image_folder" for side in sides)
+    folders = any(side.first.config.tree["data"]["name"] == "image_folder" for side in sides)
     return key in OF_THE_PLACE or (key == "data.path" and not folders)
 
 

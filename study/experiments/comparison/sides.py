@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import Data
-from study.state.history import Epoch
+from pipeline.data.dataset import DatasetInfo
+from pipeline.epochs import Epoch
+from study.state.records import Dataset, Lineage, RunConfig
 
 WEIGHTS = "weights.safetensors"
 
@@ -20,7 +21,7 @@ class Training:
 
     name : NAME/12.s3, or current
     seed : of its initial weights, the order of its images, dropout and augmentation
-    config : sections data, model and train, complete, as plain trees
+    config : with section data
     epochs : in order, from epoch 1
     accuracy : of the weights kept, on the validation images, as it was recorded
     folder : of model.json and the weights
@@ -31,7 +32,7 @@ class Training:
 
     name: str
     seed: int
-    config: Mapping[str, Any]
+    config: RunConfig
     epochs: tuple[Epoch, ...]
     accuracy: float
     parameters: int
@@ -44,7 +45,7 @@ class Training:
     @property
     def seconds(self) -> float:
         """Of device time, validation included."""
-        return float(sum(epoch["seconds"] for epoch in self.epochs))
+        return float(sum(epoch.seconds for epoch in self.epochs))
 
     @cached_property
     def bytes(self) -> int:
@@ -70,9 +71,8 @@ class Images:
     folder: Path
 
     @classmethod
-    def of(cls, info: Mapping[str, Any], section: Data, folder: Path) -> Images:
-        """info : the fields of :class:`pipeline.data.dataset.DatasetInfo`"""
-        return cls(info["name"], tuple(info["classes"]), info["fingerprint"], sum(info["counts"]["validation"]), section, folder)
+    def of(cls, info: Dataset | DatasetInfo, fingerprint: str, section: Data, folder: Path) -> Images:
+        return cls(info.name, tuple(info.classes), fingerprint, sum(info.counts["validation"]), section, folder)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Side:
     images : that all of them were trained and validated on
     lost : keys of further trainings of it that have not ended well, or have no weights
     searched : whether its accuracies are those of a search, which chose among many by them
-    source : what it was made by: ``git_commit``, ``git_dirty``
+    source : what it was made by
     """
 
     label: str
@@ -94,7 +94,7 @@ class Side:
     images: Images
     lost: tuple[str, ...] = ()
     searched: bool = False
-    source: Mapping[str, Any] = field(default_factory=dict)
+    source: Lineage = field(default_factory=Lineage)
 
     @property
     def first(self) -> Training:

@@ -108,7 +108,7 @@ def cautions(comparison: Comparison) -> Iterator[Verdict]:
             title = f"{formats.plural(len(side.lost), 'training')} of {side.label} left out"
             yield Verdict("warn", title, f"Not complete, or without weights: {', '.join(side.lost)}.")
         if side.first.state != "COMPLETE":
-            done, wanted = len(side.first.epochs), side.first.config["train"]["epochs"]
+            done, wanted = len(side.first.epochs), side.first.config.train.epochs
             evidence = f"{done} of {formats.plural(wanted, 'epoch')}; it is compared as it stood then."
             yield Verdict("warn", f"{side.label} was not trained to its end", evidence)
     yield from _flattered(comparison)
@@ -129,9 +129,9 @@ def _flattered(comparison: Comparison) -> Iterator[Verdict]:
 
 
 def _other_code(comparison: Comparison) -> Iterator[Verdict]:
-    commits = {side.source.get("git_commit") for side in comparison.sides}
+    commits = {side.source.git_commit for side in comparison.sides}
     if len(commits) > 1:
-        told = ", ".join(f"{side.label} {(side.source.get('git_commit') or 'unknown')[:8]}" for side in comparison.sides)
+        told = ", ".join(f"{side.label} {(side.source.git_commit or 'unknown')[:8]}" for side in comparison.sides)
         yield Verdict("info", "They were trained by different commits", f"{told}.")
 
 

@@ -116,10 +116,10 @@ def _recounted(result: RecipeResult, bad: Sequence[Printed]) -> Verdict | None:
     whole, spoilt, printed = [], [], []
     for item in bad:
         for run in item.found.complete:
-            if run.test and len(run.test["confusion"]) > max(CLASSES):
-                right = np.diag(np.array(run.test["confusion"]))
-                whole.append(run.test["accuracy"])
-                spoilt.append(float(right.sum() - right[list(CLASSES)].sum()) / run.test["n"])
+            if run.test and len(run.test.confusion) > max(CLASSES):
+                right = np.diag(np.array(run.test.confusion))
+                whole.append(run.test.accuracy)
+                spoilt.append(float(right.sum() - right[list(CLASSES)].sum()) / run.test.n)
                 printed.append(item.test.value)
     if not whole or any(item.found.cut for item in bad):
         return None
@@ -139,6 +139,6 @@ def _support(result: RecipeResult) -> tuple[Sequence[int], str]:
     """Test images of each class, from a training that was scored on all of them where there is one."""
     for found in result.rows:
         for run in found.complete:
-            if run.test and run.test["n"] == TEST and len(run.test["confusion"]) == len(TEST_COUNTS):
-                return [sum(row) for row in run.test["confusion"]], "counted on our test images"
+            if run.test and run.test.n == TEST and len(run.test.confusion) == len(TEST_COUNTS):
+                return [sum(row) for row in run.test.confusion], "counted on our test images"
     return TEST_COUNTS, "as published"

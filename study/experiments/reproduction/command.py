@@ -15,7 +15,8 @@ from rich.table import Table
 from pipeline import artifacts, lineage
 from pipeline.config import Evaluate, Params
 from pipeline.report import formats
-from study.engine.carry_out import Carried, carry_out
+from study.engine.carry_out import carry_out
+from study.engine.session import Result
 from study.experiments.reproduction import recipe
 from study.experiments.reproduction.failure import Demonstration, verdict
 from study.experiments.reproduction.figure import Figure
@@ -65,7 +66,7 @@ class Asked:
 
 def reproduce(
     asked: Asked, settings: Params, changes: Mapping[str, Any], root: Path, environ: Mapping[str, str]
-) -> tuple[Carried, Path | None, list[str]]:
+) -> tuple[Result, Path | None, list[str]]:
     """Carry out recipes one after the other, and write the report of all that were carried out in this way.
 
     settings, changes : as :func:`study.engine.carry_out.carry_out`
@@ -85,7 +86,7 @@ def reproduce(
             break
     results = found(asked, root)
     page, lines = write(results, asked, root) if any(row.complete for one in results for row in one.rows) else (None, [])
-    return Carried(carried.history, carried.outcome, carried.reason, problems), page, lines
+    return replace(carried, problems=problems, page=page), page, lines
 
 
 def found(asked: Asked, root: Path) -> list[RecipeResult]:

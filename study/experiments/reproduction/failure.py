@@ -131,7 +131,7 @@ def _reading(probs: np.ndarray, labels: np.ndarray, validation: Metrics, data: S
         "reason": run.reason or "",
         "epochs_run": len(run.epochs),
         "kept_epoch": run.kept_epoch,
-        "stopped_early": len(run.epochs) < run.config["train"]["epochs"],
+        "stopped_early": len(run.epochs) < run.config.train.epochs,
     }
     counts = data.info.counts["train"]
     verdicts = health.judge(scores, validation, reliability, pd.DataFrame(run.epochs), told, counts, 1, ())

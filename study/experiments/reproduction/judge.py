@@ -75,7 +75,7 @@ class RowResult:
     @cached_property
     def confusion(self) -> np.ndarray | None:
         """Ours, mean over the seeds, float (n_classes, n_classes), rows true; None where none was scored."""
-        counts = [run.test["confusion"] for run in self.complete if run.test]
+        counts = [run.test.confusion for run in self.complete if run.test]
         return np.mean(counts, axis=0) if counts else None
 
     @property
@@ -108,8 +108,7 @@ def judge(recipe: Recipe, history: History | None) -> RecipeResult:
     runs: dict[str, list[Run]] = {}
     for run in sorted(history.planned if history else [], key=lambda run: run.replicate):
         runs.setdefault(run.origin, []).append(run)
-    counts = history.lineage["dataset"]["counts"] if history else {}
-    images = {split: sum(counts[split]) for split in counts}
+    images = history.lineage.dataset.images if history else {}
     return RecipeResult(recipe, history, tuple(_row(row, tuple(runs.get(row.name, ())), images) for row in recipe.rows))
 
 
@@ -127,7 +126,7 @@ def _row(row: RecipeRow, runs: tuple[Run, ...], images: Mapping[str, int]) -> Ro
 
 def _cut(row: RecipeRow, run: Run) -> str | None:
     """What a quick look, or a limit on the images, took away."""
-    limit, epochs = run.config["data"]["limit"], run.config["train"]["epochs"]
+    limit, epochs = run.config.tree["data"]["limit"], run.config.train.epochs
     if limit == row.params.data.limit and epochs == row.params.train.epochs:
         return None
 
@@ -171,7 +170,7 @@ def _missing(runs: Sequence[Run], otherwise: str) -> str:
 def _images(name: str, ended: Sequence[Run], images: Mapping[str, int]) -> int | None:
     """Of which a figure is a share."""
     if "test_" in name:
-        return next((int(run.test["n"]) for run in ended if run.test), None)
+        return next((run.test.n for run in ended if run.test), None)
     return images.get(name.removeprefix("first_").partition("_")[0])
 
 

@@ -46,11 +46,11 @@ class Ours:
 def value(run: Run, name: str) -> float | None:
     """What a training came to in a figure; None where that was not measured. Figures of epochs are of the last, or the first."""
     if name in SCORES:
-        found = (run.test or {}).get(SCORES[name])
+        found = getattr(run.test, SCORES[name], None)
     elif name == "epochs_run":
         found = len(run.epochs)
     else:
-        found = run.epochs[0 if name.startswith("first_") else -1].get(name.removeprefix("first_"))
+        found = getattr(run.epochs[0 if name.startswith("first_") else -1], name.removeprefix("first_"), None)
     return None if found is None else float(found)
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from pipeline import artifacts, lineage
 from pipeline.config import SHAPES_TRAINING, Evaluate, parse, to_tree
 from pipeline.data.dataset import SearchData, Split
+from pipeline.epochs import kept
 from pipeline.evaluation.assess import assess, write
 from pipeline.models import classifier
 from pipeline.report import page
@@ -24,6 +25,7 @@ from pipeline.training import account
 from pipeline.verdict import Verdict
 from study.engine.arrays import Arrays
 from study.state.history import Run
+from study.state.records import Lineage
 
 PAGE = "page.html"  # in the folder of a run
 KEPT = ("model.json", "weights.safetensors", "weights_epoch1.safetensors")
@@ -39,7 +41,7 @@ class Facts:
     """
 
     run: Run
-    lineage: Mapping[str, Any]
+    lineage: Lineage
     place: Arrays
     openings: int
     told: Mapping[str, Any]
@@ -55,9 +57,7 @@ def write_page(facts: Facts, folder: Path, test: Split, settings: Evaluate) -> N
     run, place = facts.run, facts.place
     data = SearchData.read(place.search)
     about = _account(facts, sum(data.info.counts["train"]))
-    courses = pd.DataFrame(
-        [{name: epoch[name] for name in account.COLUMNS} for epoch in run.epochs], columns=list(account.COLUMNS)
-    )
+    courses = pd.DataFrame(run.epochs, columns=list(account.COLUMNS))
     checks = [Verdict(**verdict) for verdict in artifacts.read_sealed(place.checks)["verdicts"]]
     kept, first = (classifier.load(folder, name) for name in KEPT[1:])
     assessment = assess(kept, first, data, test, facts.openings, about, courses, checks, settings)
@@ -79,9 +79,9 @@ def write_page(facts: Facts, folder: Path, test: Split, settings: Evaluate) -> N
 def _account(facts: Facts, images: int) -> dict[str, Any]:
     """What the train stage would have written of this training (``run.json``)."""
     run, lineage_of_study = facts.run, facts.lineage
-    tree = to_tree(parse(run.config))
+    tree = to_tree(parse(run.config.tree))
     seconds, epochs = run.seconds, len(run.epochs)
-    best = min(run.epochs, key=lambda epoch: (epoch["validation_loss"], epoch["epoch"]))["epoch"] if run.epochs else 0
+    best = [0, *(epoch.epoch for epoch in kept(run.epochs, "best"))][-1]
     slot = run.segments[-1].slot if run.segments else "cpu"
     return {
         "name": run.key,
@@ -89,23 +89,23 @@ def _account(facts: Facts, images: int) -> dict[str, Any]:
         "params": tree,
         "config_hash": lineage.digest({section: tree[section] for section in SHAPES_TRAINING}),
         "data_fingerprint": run.fingerprint,
-        "git_commit": lineage_of_study.get("git_commit"),
-        "git_dirty": lineage_of_study.get("git_dirty"),
+        "git_commit": lineage_of_study.git_commit,
+        "git_dirty": lineage_of_study.git_dirty,
         "seed": run.seed,
         "parameters": run.parameters,
         "trainable_parameters": run.parameters,
         "multiply_adds": run.multiply_adds,
         "device": "cuda" if slot.startswith("cuda") else "cpu",
         "device_name": slot,
-        "threads": run.config["train"]["threads"],
-        "environment": lineage_of_study.get("environment", {}),
+        "threads": run.config.train.threads,
+        "environment": dict(lineage_of_study.environment),
         "started": datetime.fromtimestamp(run.asked / 1000, UTC).isoformat(timespec="seconds"),
         "state": "finished",
         "reason": None,
         "best_epoch": best,
         "kept_epoch": run.kept_epoch,
         "epochs_run": epochs,
-        "stopped_early": epochs < run.config["train"]["epochs"],
+        "stopped_early": epochs < run.config.train.epochs,
         "seconds": seconds,
         "images_per_second": epochs * images / seconds if seconds else None,
         "model_uri": None,

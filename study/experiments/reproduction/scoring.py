@@ -27,36 +27,31 @@ from study.lineage.chain import ids
 from study.state.errors import StudyError
 from study.state.history import History, Run
 from study.state.journal import Journal
+from study.state.records import RunTest, content_of
 
 FAILURE = "failure.json"  # in the folder of a plan: source 004's failure, recreated on purpose
 DEMONSTRATED = {"004": "cnn-1.s0"}  # by source, the training on which it is recreated
 
 
-def score(folder: Path, run: Run, test: Split) -> dict[str, Any]:
-    """The scores of a kept network, and of the same training after its first epoch and before it.
-
-    Returns
-    -------
-    ``accuracy``, ``successes``, ``n``, ``log_loss`` (nats per image), ``f1_weighted``, ``recall_weighted``, ``f1_macro``,
-    ``confusion`` (rows true, columns predicted), ``first_accuracy`` and ``initial_accuracy``
-    """
+def score(folder: Path, run: Run, test: Split) -> RunTest:
+    """The scores of a kept network, and of the same training after its first epoch and before it."""
     network = classifier.load(folder)
     _, probs = inspection.outputs(network, test.images)
     found = metrics.score(probs, test.labels, network.classes)
     fresh = build(network.card.model, network.shape, len(network.classes), run.seed)
     network.network.load_state_dict(fresh.state_dict())
-    return {
-        "accuracy": found.accuracy.value,
-        "successes": found.accuracy.successes,
-        "n": found.accuracy.n,
-        "log_loss": found.log_loss,
-        "f1_weighted": found.weighted["f1"],
-        "recall_weighted": found.weighted["recall"],
-        "f1_macro": found.macro["f1"],
-        "confusion": found.confusion.tolist(),
-        "first_accuracy": _accuracy(classifier.load(folder, "weights_epoch1.safetensors"), test),
-        "initial_accuracy": _accuracy(network, test),
-    }
+    return RunTest(
+        accuracy=found.accuracy.value,
+        successes=found.accuracy.successes,
+        n=found.accuracy.n,
+        log_loss=found.log_loss,
+        f1_weighted=found.weighted["f1"],
+        recall_weighted=found.weighted["recall"],
+        f1_macro=found.macro["f1"],
+        confusion=found.confusion.tolist(),
+        first_accuracy=_accuracy(classifier.load(folder, "weights_epoch1.safetensors"), test),
+        initial_accuracy=_accuracy(network, test),
+    )
 
 
 def _accuracy(network: classifier.Classifier, test: Split) -> float:
@@ -102,7 +97,7 @@ def score_all(journal: Journal, places: Places, root: Path, settings: Evaluate) 
                 demonstrated = run.key == DEMONSTRATED.get(history.spec.name.split("-")[1])
                 scores[pool.submit(_judge, folder, facts, test, settings, demonstrated)] = run.key
         for ended in as_completed(scores):
-            journal.record("scored", run=scores[ended], test=ended.result())
+            journal.record("scored", run=scores[ended], test=content_of(ended.result()))
             if journal.stop_asked():
                 break
     except BrokenProcessPool:
@@ -119,7 +114,7 @@ def _alone_on_its_core() -> None:
     threadpool_limits(1)  # of BLAS and OpenMP, for the t-SNE
 
 
-def _judge(folder: Path, facts: Facts, test: Split, settings: Evaluate, demonstrated: bool) -> dict[str, Any]:
+def _judge(folder: Path, facts: Facts, test: Split, settings: Evaluate, demonstrated: bool) -> RunTest:
     """All that is made of one training after its end; its scores.
 
     folder : of the plan

@@ -141,9 +141,9 @@ def learns(result: RecipeResult, claim: Claim, found: RowResult) -> Verdict | No
     """Whether a network that is said not to learn does so here; the rule is that of a single training."""
     if not found.complete or result.history is None or found.cut:
         return None
-    counts = result.history.lineage["dataset"]["counts"]["train"]
+    counts = result.history.lineage.dataset.counts["train"]
     stuck = [run for run in found.complete if course.learned_nothing(pd.DataFrame(run.epochs), counts)]
-    reached = [max(epoch["train_accuracy"] for epoch in run.epochs) for run in found.complete]
+    reached = [max(epoch.train_accuracy for epoch in run.epochs) for run in found.complete]
     evidence = (
         f"{found.row.title}: {len(stuck)} of {trainings(len(found.complete))} learned nothing; best train accuracy "
         f"{', '.join(formats.percent(share) for share in reached)}, always answering the largest class gives "

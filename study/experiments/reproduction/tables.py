@@ -236,7 +236,7 @@ def trained_at(results: Sequence[RecipeResult]) -> list[Origin]:
     for result in results:
         if result.history is not None:
             told = result.history.lineage
-            key = (told["git_commit"] or "not in a git repository", _dirty(told))
+            key = (told.git_commit or "not in a git repository", told.dirty)
             sources.setdefault(key, []).append(result.recipe.source)
     return [
         Origin("Trained at", commit, code=True, note=", ".join([*names, *([dirty] if dirty else [])]))
@@ -253,13 +253,11 @@ def _trained_on(results: Sequence[RecipeResult]) -> list[Origin]:
 
 def _data(result: RecipeResult) -> Origin:
     assert result.history is not None
-    data = result.history.lineage["dataset"]
-    prints = dict.fromkeys([run.fingerprint for run in result.history.planned if run.fingerprint] or [data["fingerprint"]])
-    images = ", ".join(f"{sum(counts):,} {split}" for split, counts in data["counts"].items())
-    text = f"{data['name']}: {images} images"
-    return Origin(
-        f"Data of {result.recipe.source}", text, note=f"split seed {data['split_seed']}, fingerprint {', '.join(prints)}"
-    )
+    data = result.history.lineage.dataset
+    prints = dict.fromkeys([run.fingerprint for run in result.history.planned if run.fingerprint] or [data.fingerprint])
+    images = ", ".join(f"{count:,} {split}" for split, count in data.images.items())
+    text = f"{data.name}: {images} images"
+    return Origin(f"Data of {result.recipe.source}", text, note=f"split seed {data.split_seed}, fingerprint {', '.join(prints)}")
 
 
 def _dirty(told: Mapping[str, Any]) -> str:
@@ -269,8 +267,8 @@ def _dirty(told: Mapping[str, Any]) -> str:
 def commands(results: Sequence[RecipeResult]) -> str:
     """What trains all this again."""
     told = [result.history.lineage for result in results if result.history is not None]
-    lines = [f"git checkout {lineage['git_commit']}" for lineage in told if lineage["git_commit"]]
-    lines += [without_password(lineage["command"]) for lineage in told if lineage.get("command")]
+    lines = [f"git checkout {lineage.git_commit}" for lineage in told if lineage.git_commit]
+    lines += [without_password(lineage.command) for lineage in told if lineage.command]
     return "\n".join(dict.fromkeys(lines)) or "study reproduce --all"
 
 

@@ -70,12 +70,12 @@ def history(findings: Findings) -> Drawing | None:
     panels[1].set(xlabel=f"time in sessions, {name}", ylabel="")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=6)
     caption = f"{len(numbers)} trained trials, each with what it had reached when it ended, was stopped, or now."
-    caption = f"{caption} {STRETCHED}" if facts.quality.name == "accuracy" else caption
+    caption = f"{caption} {STRETCHED}" if facts.quality.stretched else caption
     return Drawing("history", "Best so far", caption, figure, numbers)
 
 
 def _time(run: Run) -> int:
-    return int(run.epochs[-1]["time"])
+    return run.epochs[-1].time
 
 
 @styled
@@ -87,7 +87,7 @@ def curves(findings: Findings) -> Drawing | None:
         return None
     best = [group.first for group in facts.groups[:BEST]]
     column = f"validation_{facts.quality.name}"
-    lines = {run.trial: np.array([(epoch["epoch"], epoch[column]) for epoch in run.epochs]) for run in facts.measured}
+    lines = {run.trial: np.array([(epoch.epoch, facts.quality.of(epoch)) for epoch in run.epochs]) for run in facts.measured}
     figure = Figure(figsize=(7.5, 3.4))
     panel = figure.subplots()
     others = [line for trial, line in lines.items() if trial not in {run.trial for run in best}]
@@ -155,7 +155,7 @@ def epochs(findings: Findings) -> Drawing | None:
     trained = [run for run in facts.history.trials if run.epochs]
     if not trained:
         return None
-    most = max(int(run.config["train"]["epochs"]) for run in trained)
+    most = max(run.config.train.epochs for run in trained)
     figure = Figure(figsize=(7, 2.6))
     panel = figure.subplots()
     edges = np.arange(0.5, most + 1) if most <= 60 else np.linspace(0.5, most + 0.5, 41)

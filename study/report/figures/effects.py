@@ -107,11 +107,11 @@ def _finish(figure: Figure, panels: np.ndarray, facts: Facts, used: int, drawn: 
         panel.set_ylabel("")
         panel.tick_params(labelsize=8)
         panel.xaxis.label.set_size(9)
-    figure.supylabel(f"validation {facts.quality.name}", fontsize=9.5)
+    figure.supylabel(f"validation {facts.quality.title}", fontsize=9.5)
 
 
 def _stretched(caption: str, facts: Facts) -> str:
-    return f"{caption} {STRETCHED}" if facts.quality.name == "accuracy" else caption
+    return f"{caption} {STRETCHED}" if facts.quality.stretched else caption
 
 
 def _budget(facts: Facts) -> str:
@@ -245,7 +245,7 @@ def _surface(facts: Facts, axes: Sequence[Axis], there: np.ndarray) -> Figure:
     for axis, which in zip(axes, "xy", strict=True):
         parameter_axis(panel, axis, which)
     panel.grid(visible=False)
-    figure.colorbar(picture, ax=panel, label=f"validation {facts.quality.name}, local mean").outline.set_visible(False)
+    figure.colorbar(picture, ax=panel, label=f"validation {facts.quality.title}, local mean").outline.set_visible(False)
     return figure
 
 

@@ -11,46 +11,46 @@ from pipeline.evaluation.drawing import ACCENT, INK, TRAIN, VALIDATION, Drawing,
 from study.report.facts import Facts, respect
 from study.report.figures.style import FAINT, MANY, STRETCHED, grid, log_ticks, quality_axis
 from study.report.findings import Findings
-
-NAMES = {"multiply_adds": "multiply-adds", "latency": "latency, ms", "accuracy": "validation accuracy", "loss": "validation loss"}
+from study.state.objective import OBJECTIVES
+from study.state.records import Finalist
 
 
 @styled
 def finalists(findings: Findings) -> Drawing | None:
     """Every training of every finalist, the mean with its interval, and what the search had promised."""
     facts, told = findings.facts, findings.facts.history.winner
-    items = [item for item in told["finalists"] if item["mean"] is not None] if told else []
+    items = [item for item in told.finalists if item.mean is not None] if told else []
     if told is None or not items:
         return None
     figure = Figure(figsize=(9, 1.1 + 0.42 * len(items)))
     panel = figure.subplots()
     drawn: list[float] = []
     for row, item in enumerate(reversed(items)):
-        values = [value for value in item["values"] if value is not None]
-        colour = ACCENT if item["trial"] == told["trial"] else VALIDATION if item["ties"] else FAINT
-        if item["low"] is not None:
-            ends = np.clip([item["low"], item["high"]], 0, 1 if facts.quality.name == "accuracy" else None)
+        values = [value for value in item.values if value is not None]
+        colour = ACCENT if item.trial == told.trial else VALIDATION if item.ties else FAINT
+        if item.low is not None and item.high is not None:
+            ends = np.clip([item.low, item.high], 0, 1 if facts.quality.share else None)
             panel.plot(ends, [row, row], color=colour, linewidth=5, alpha=0.35, solid_capstyle="butt")
             drawn += ends.tolist()
         panel.plot(values, np.full(len(values), row), "|", color=colour, markersize=9, markeredgewidth=1.2)
-        panel.plot(item["mean"], row, "o", color=colour, markersize=7)
-        panel.plot(item["search_value"], row, "x", color=TRAIN, markersize=6, markeredgewidth=1.4)
-        drawn += [*values, item["search_value"]]
-    panel.set_yticks(range(len(items)), [_finalist_name(item, told["trial"]) for item in reversed(items)])
+        panel.plot(item.mean or 0.0, row, "o", color=colour, markersize=7)
+        panel.plot(item.search_value, row, "x", color=TRAIN, markersize=6, markeredgewidth=1.4)
+        drawn += [*values, item.search_value]
+    panel.set_yticks(range(len(items)), [_finalist_name(item, told.trial) for item in reversed(items)])
     panel.set_ylim(-0.6, len(items) - 0.4)
     panel.grid(visible=False, axis="y")
     quality_axis(panel, facts, drawn, "x")
-    seeds = [(item["trial"], seed, value) for item in items for seed, value in zip(item["seeds"], item["values"], strict=True)]
+    seeds = [(item.trial, seed, value) for item in items for seed, value in zip(item.seeds, item.values, strict=True)]
     caption = (
         f"Dot: mean over fresh seeds; bar: its 95 % t interval; strokes: single trainings; cross: what the search had measured. "
-        f"The winner, trial {told['trial']}, is violet, what ties with the leader blue."
+        f"The winner, trial {told.trial}, is violet, what ties with the leader blue."
     )
     numbers = pd.DataFrame(seeds, columns=["trial", "seed", f"validation_{facts.quality.name}"])
     return Drawing("finalists", "Finalists on fresh seeds", caption, figure, numbers)
 
 
-def _finalist_name(item: dict[str, object], winner: int) -> str:
-    return f"trial {item['trial']}" + (" (winner)" if item["trial"] == winner else "")
+def _finalist_name(item: Finalist, winner: int) -> str:
+    return f"trial {item.trial}" + (" (winner)" if item.trial == winner else "")
 
 
 @styled
@@ -72,14 +72,12 @@ def pareto(findings: Findings) -> Drawing | None:
         _front_panel(panel, facts, numbers, name)
     for panel in list(panels)[len(others) :]:
         panel.set_visible(False)
-    named = " and ".join(NAMES.get(name, name) for name in facts.respects)
+    named = " and ".join(OBJECTIVES[name].label for name in facts.respects)
     caption = (
         f"{len(front)} of {len(numbers)} complete trials are on the front of {named}: "
         "none is at least as good in all of them and better in one."
     )
-    return Drawing(
-        "pareto", "Pareto front", f"{caption} {STRETCHED if facts.quality.name == 'accuracy' else ''}".strip(), figure, numbers
-    )
+    return Drawing("pareto", "Pareto front", f"{caption} {STRETCHED if facts.quality.stretched else ''}".strip(), figure, numbers)
 
 
 def _front_panel(panel: Panel, facts: Facts, numbers: pd.DataFrame, name: str) -> None:
@@ -91,7 +89,7 @@ def _front_panel(panel: Panel, facts: Facts, numbers: pd.DataFrame, name: str) -
         best[name], best[facts.quality.name], f"o{line}", color=VALIDATION, markersize=5.5, drawstyle="steps-post", label="front"
     )
     if facts.best is not None:
-        chosen = facts.history.winner["trial"] if facts.history.winner else facts.best.trial
+        chosen = facts.history.winner.trial if facts.history.winner else facts.best.trial
         row = numbers[numbers["trial"] == chosen]
         label = f"{'winner' if facts.history.winner else 'best'}, trial {chosen}"
         if len(row):  # a winner that asha had left at a rung is no complete trial
@@ -101,7 +99,7 @@ def _front_panel(panel: Panel, facts: Facts, numbers: pd.DataFrame, name: str) -
         margin = (numbers[name].max() / numbers[name].min()) ** 0.05
         panel.set_xlim(numbers[name].min() / margin, numbers[name].max() * margin)
         log_ticks(panel.xaxis, numbers[name].min() / margin, numbers[name].max() * margin, 6)
-    panel.set_xlabel(NAMES.get(name, name))
+    panel.set_xlabel(OBJECTIVES[name].label)
     quality_axis(panel, facts, quality.to_numpy())
     panel.legend(loc="best")
 
@@ -128,7 +126,7 @@ def random_search(findings: Findings) -> Drawing | None:
     panel.set_xlabel("trained trials")
     quality_axis(panel, facts, [*best, *told.expected])
     if told.epoch is not None:
-        panel.set_ylabel(f"validation {facts.quality.name} after epoch {told.epoch}")
+        panel.set_ylabel(f"validation {facts.quality.title} after epoch {told.epoch}")
     panel.legend(loc="lower right" if sign > 0 else "upper right")
     numbers = pd.DataFrame(
         {

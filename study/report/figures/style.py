@@ -28,7 +28,7 @@ MANY = 400  # marks above which a figure's points are a picture inside it, not a
 TICKS = (0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999, 1)
 STEPS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 MOST_TICKS = 7
-STRETCHED = "The axis of accuracy is stretched towards 100 %: equal steps are equal factors in errors."
+STRETCHED = "The axis is stretched towards 100 %: equal steps are equal factors in errors."
 
 
 def quality_axis(panel: Panel, facts: Facts, values: Sequence[float] | np.ndarray, which: str = "y") -> None:
@@ -39,8 +39,8 @@ def quality_axis(panel: Panel, facts: Facts, values: Sequence[float] | np.ndarra
     axis = getattr(panel, f"{which}axis")
     set_scale, set_limits = getattr(panel, f"set_{which}scale"), getattr(panel, f"set_{which}lim")
     low, high = float(np.min(values)), float(np.max(values))
-    getattr(panel, f"set_{which}label")(f"validation {facts.quality.name}")
-    if facts.quality.name == "loss":
+    getattr(panel, f"set_{which}label")(f"validation {facts.quality.title}")
+    if not facts.quality.stretched:
         if low > 0:
             set_scale("log")
             margin = (high / low) ** 0.05

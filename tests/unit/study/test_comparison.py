@@ -169,7 +169,7 @@ def test_a_seed_group_of_a_finalist_is_its_trainings_on_fresh_seeds_without_the_
 def test_a_study_without_winner_is_its_best_trial_and_a_plan_is_one_of_its_rows(made, story) -> None:
     made.told.events = [event for event in made.told.events if event["kind"] != "winner"]
     plan = story({})
-    plan.spec = replace(plan.spec, name="plan")
+    plan.spec = replace(plan.spec, name="plan", space="ablation", tree={"title": "slow"})
     plan.events[0] = made.told.events[0] | {"spec": plan.spec.to_tree()}
     for index in range(3):
         made.train(f"slow-row.s{index}", POOR, 70 + index, phase="planned", study=plan, origin="slow-row", trial=0)

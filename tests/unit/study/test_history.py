@@ -1,6 +1,7 @@
 """The state of a study is a fold over its ledger."""
 
 import pytest
+from histories import REST
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,7 +30,13 @@ ASKED = {
 
 
 def epoch(number: int, loss: float, time: int = 3) -> dict:
-    told = {"epoch": number, "validation_loss": loss, "validation_accuracy": 1 - loss, "seconds": 2.0}
+    told = {
+        "epoch": number,
+        **REST,
+        "validation_loss": loss,
+        "validation_accuracy": 1 - loss,
+        "seconds": 2.0,
+    }
     return {"kind": "epoch", "time": time, "run": "0", "epoch": told}
 
 

@@ -6,6 +6,7 @@ from operator import getitem
 from pathlib import Path
 
 import pytest
+from histories import REST
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -16,6 +17,7 @@ from study.engine import finalists
 from study.lineage import promote
 from study.lineage.promote import PromoteError, plan
 from study.lineage.yaml_edit import rewrite
+from study.state.records import content_of
 from study.state.spec import flat
 
 SHIPPED = (Path(__file__).parents[3] / "params.yaml").read_text()
@@ -350,14 +352,14 @@ def test_a_finalist_that_asha_left_can_be_promoted_once_it_was_trained_whole(sto
     told.trial(0, 0.9)
     told.trial(1, state="PRUNED")
     told.events[-1]["cause"] = "asha"
-    values = {"epoch": 1, "validation_loss": 0.5, "validation_accuracy": 0.8, "seconds": 1.0}
+    values = {**REST, "epoch": 1, "validation_loss": 0.5, "validation_accuracy": 0.8}
     told.events.insert(-1, {"kind": "epoch", "time": 0, "run": "1", "epoch": values})
     with pytest.raises(PromoteError, match="got trial 1, PRUNED"):
         plan(told.history, told.history.runs["1"], tmp_path / "params.yaml", FINGERPRINT)
     for task in finalists.tasks(told.history):
         told.record("asked", **task)
         told.end(task["run"], 0.97 + task["replicate"] / 1000 if task["trial"] == 1 else 0.9)
-    told.record("winner", **finalists.judge(told.history))
+    told.record("winner", **content_of(finalists.judge(told.history)))
     assert promote.default_run(told.history).state == "PRUNED"
     made = plan(told.history, None, tmp_path / "params.yaml", FINGERPRINT)
     assert made.after == "train: {lr: 0.0002}\n"

@@ -6,6 +6,7 @@ from typing import get_args, get_type_hints
 
 import optuna
 import pytest
+from histories import REST
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,7 +72,13 @@ class Story:
         """Some epochs more of a trial."""
         run = self.record("started", str(trial), slot="cpu 0", epoch=0, until=9)
         for accuracy, loss in zip(accuracies, losses or [1 - accuracy for accuracy in accuracies], strict=True):
-            epoch = {"epoch": len(run.epochs) + 1, "validation_accuracy": accuracy, "validation_loss": loss, "seconds": 1.0}
+            epoch = {
+                "epoch": len(run.epochs) + 1,
+                **REST,
+                "validation_accuracy": accuracy,
+                "validation_loss": loss,
+                "seconds": 1.0,
+            }
             run = self.record("epoch", str(trial), epoch=epoch)
             self.proposer.tell(run)
         return run

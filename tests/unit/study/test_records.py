@@ -4,6 +4,7 @@ import math
 import re
 
 import pytest
+from histories import REST
 
 from pipeline import tracking
 from study.stores import mapping
@@ -23,7 +24,14 @@ def tale(story):
     searched = {"params": {"train.lr": 0.1, "model.dense": 1, "model.dense[0].out": 8}}
     tale.events.append({**asked, **searched, "run": "2", "trial": 2, "time": 100})
     for number, (loss, accuracy) in enumerate([(0.5, 0.8), (0.7, 0.9), (0.4, 0.7)], 1):
-        epoch = {"epoch": number, "train_loss": loss, "validation_loss": loss, "validation_accuracy": accuracy, "lr": 0.1}
+        epoch = {
+            "epoch": number,
+            "train_loss": loss,
+            "train_accuracy": 0.9,
+            "validation_loss": loss,
+            "validation_accuracy": accuracy,
+            "lr": 0.1,
+        }
         tale.events.append({"kind": "epoch", "time": 100 + number, "run": "2", "epoch": {**epoch, "seconds": 2.0}})
     return tale
 
@@ -46,7 +54,7 @@ def test_a_curve_is_what_follows_the_epochs_that_are_written_already(tale) -> No
     points = mapping.curve(tale.history.runs["2"], after=2)
     assert {(point.time, point.step) for point in points} == {(103, 3)}
     assert Point("validation/loss", 0.4, 103, 3) in points
-    assert {point.name for point in points} == {f"train/{n}" for n in ("loss", "lr", "seconds")} | {
+    assert {point.name for point in points} == {f"train/{n}" for n in ("loss", "accuracy", "lr", "seconds")} | {
         "validation/loss",
         "validation/accuracy",
     }
@@ -111,7 +119,13 @@ def test_optuna_gets_about_ten_values_each_as_things_stood(tale) -> None:
     tale.record("paused", run="2", epoch=3, why="rung 3")
     assert mapping.reported(tale.history, tale.history.runs["2"]) == {3: 0.7}
     for number in range(4, 31):
-        epoch = {"epoch": number, "validation_loss": 0.9, "validation_accuracy": 0.99, "seconds": 1.0}
+        epoch = {
+            "epoch": number,
+            **REST,
+            "validation_loss": 0.9,
+            "validation_accuracy": 0.99,
+            "seconds": 1.0,
+        }
         tale.events.append({"kind": "epoch", "time": 200, "run": "2", "epoch": epoch})
     assert mapping.reported(tale.history, tale.history.runs["2"]) == dict.fromkeys(range(3, 31, 3), 0.7)
 

@@ -184,7 +184,7 @@ def test_a_printed_confusion_matrix_stands_beside_ours() -> None:
     drawing = next(drawing for drawing in report.drawings() if drawing.name == "confusion-000-exp2")
     table = drawing.numbers.set_index(["true", "predicted"])
     assert table.loc[("0+6", "1+7"), "reported"] == 5
-    ours = [run.test["confusion"][3][3] for run in found.by_name["exp2"].complete]
+    ours = [run.test.confusion[3][3] for run in found.by_name["exp2"].complete]
     assert table.loc[("4+9", "4+9"), "ours"] == sum(ours) / 2
     assert "Wrong are 82 of 10,000 test images as reported" in drawing.caption
     assert "figure-confusion-000-exp2" in Page(report.render(report.drawings())).attributes("id")

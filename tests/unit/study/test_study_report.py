@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import histories
 import numpy as np
 import pandas as pd
 import pytest
-from histories import Made, finished
+from histories import COUNTS, Made, finished
 from pages import Page
 
 from study.report.chance import expected_best
@@ -25,6 +26,7 @@ from study.report.frame import Report
 from study.report.importance import importances
 from study.report.page import build
 from study.state.history import Run
+from study.state.records import content_of
 
 NO_FINALS = {"finalists": {"top": 0, "seeds": 2}}
 
@@ -129,7 +131,7 @@ def test_report_json_holds_verdicts_and_numbers_as_plain_data(whole: tuple[Made,
     tree = json.loads((folder / "report.json").read_text())
     assert [verdict["title"] for verdict in tree["verdicts"]] == [verdict.title for verdict in written.page.verdicts]
     assert sum(tree["states"].values()) == tree["trials"] == 40
-    assert tree["winner"]["trial"] == made.history.winner["trial"]  # type: ignore[index]
+    assert tree["winner"]["trial"] == made.history.winner.trial  # type: ignore[index]
     assert sum(tree["importances"]["ped_anova"].values()) == pytest.approx(1)
 
 
@@ -229,7 +231,7 @@ def test_a_test_result_of_an_earlier_winner_is_not_shown_as_that_of_the_present_
     made = finished(space="small", trials=12, failing=0, study={"pruner": "none"})
     before = report(made)
     assert "test accuracy 97.20%" in before.page.head.lede.lower()
-    told = {name: value for name, value in (made.history.winner or {}).items() if name not in ("kind", "time")}
+    told = content_of(made.history.winner)
     other = next(item for item in told["finalists"] if item["group"] != told["group"])
     made.add("winner", **told | {"trial": other["trial"], "group": other["group"]})
     now = report(made)
@@ -252,7 +254,7 @@ def test_test_is_shown_with_the_interval_over_seeds_and_that_over_images(whole: 
 
 def test_a_winner_that_asha_left_at_a_rung_has_a_page_like_any_other() -> None:
     made = finished(space="small", trials=20, failing=0, study={"finalists": {"top": 20, "seeds": 2}})
-    told = {name: value for name, value in (made.history.winner or {}).items() if name not in ("kind", "time")}
+    told = content_of(made.history.winner)
     left = next(run for run in made.history.trials if run.cause == "asha")
     item = next(item for item in told["finalists"] if item["trial"] == left.trial)
     made.add("winner", **told | {"trial": left.trial, "group": item["group"]})
@@ -262,9 +264,15 @@ def test_a_winner_that_asha_left_at_a_rung_has_a_page_like_any_other() -> None:
 
 def test_ticks_of_the_finalists_do_not_overlap(whole: tuple[Made, Report, Path]) -> None:
     made = finished(space="small", trials=12, failing=0, study={"pruner": "none"})
-    for item, value in zip((made.history.winner or {})["finalists"], (0.9998, 0.98, 0.0), strict=True):
-        item |= {"values": [value, value, 1.0], "mean": value, "low": value - 0.01, "high": 1.01, "search_value": value}
-    made.history.lineage["dataset"]["counts"]["validation"] = [1000] * 10
+    winner = made.history.winner
+    assert winner is not None
+    items = [
+        replace(item, values=[value, value, 1.0], mean=value, low=value - 0.01, high=1.01, search_value=value)
+        for item, value in zip(winner.finalists, (0.9998, 0.98, 0.0), strict=True)
+    ]
+    made.history.winner = replace(winner, finalists=items)
+    lineage = made.history.lineage
+    made.history.lineage = replace(lineage, dataset=replace(lineage.dataset, counts={**COUNTS, "validation": [1000] * 10}))
     for told in (whole[1], report(made)):
         figure = next(drawing.figure for drawing in told.draw() if drawing.name == "finalists")
         figure.canvas.draw()
@@ -294,14 +302,14 @@ def test_time_saved_is_the_epochs_left_out_at_the_pace_of_each_trial(whole: tupl
     stopped = [run for run in made.history.trials if run.state == "PRUNED" and run.epochs]
     assert stopped
     assert cost_of(made.history).skipped == sum(9 - len(run.epochs) for run in stopped)
-    paces = [run.epochs[0]["seconds"] for run in stopped]  # all epochs of a made-up trial take the same time
+    paces = [run.epochs[0].seconds for run in stopped]  # all epochs of a made-up trial take the same time
     expected = sum((9 - len(run.epochs)) * pace for run, pace in zip(stopped, paces, strict=True))
     assert cost_of(made.history).saved == pytest.approx(expected)
 
 
 def test_passwords_in_the_command_stay_off_the_page() -> None:
     made = running()
-    made.history.lineage["command"] = "study run --storage postgresql://me:secret@db/studies"
+    made.history.lineage = replace(made.history.lineage, command="study run --storage postgresql://me:secret@db/studies")
     page = report(made).html([])
     assert "postgresql://db/studies" in page
     assert "secret" not in page
@@ -360,7 +368,7 @@ def test_trials_are_compared_at_an_epoch_that_half_of_them_reached() -> None:
     assert (lengths >= epoch).mean() >= 0.5 > (lengths > epoch).mean()
     np.testing.assert_array_equal(np.isnan(values), lengths < epoch)
     seen = [run.epochs[:epoch] for run in facts.measured if len(run.epochs) >= epoch]
-    kept = [min(epochs, key=lambda one: one["validation_loss"])["validation_accuracy"] for epochs in seen]
+    kept = [min(epochs, key=lambda one: one.validation_loss).validation_accuracy for epochs in seen]
     np.testing.assert_allclose(values[~np.isnan(values)], kept)
 
 

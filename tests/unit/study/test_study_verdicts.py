@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,7 @@ def level(verdict: Verdict | None) -> str | None:
 
 def set_values(run: Run, **values: float) -> None:
     """Give all epochs of a run these values."""
-    for epoch in run.epochs:
-        epoch.update(values)
+    run.epochs = [replace(epoch, **values) for epoch in run.epochs]
 
 
 def confirmed(means: dict[int, list[float]], promised: float, ties: list[int]) -> Made:
@@ -79,15 +79,17 @@ def test_a_finalist_that_is_told_apart_is_good_and_ties_are_only_noted() -> None
 
 def test_of_a_small_winner_among_ties_it_is_said_how_far_behind_the_leader_it_is() -> None:
     made = confirmed({3: [0.98, 0.981, 0.982], 4: [0.979, 0.98, 0.98]}, 0.98, [3, 4])
-    (made.history.winner or {})["trial"] = 4
+    made.history.winner = replace(made.history.winner, trial=4)  # type: ignore[type-var]
     told = verdicts.winner(findings(made))
     assert "The winner's distance to the leader, trial 3: −1.00 points (−2.00 to +0.00" in told.evidence  # type: ignore[union-attr]
 
 
 def failed(made: Made, trial: int) -> Made:
     """The same with one more training of this finalist, which failed, so that it could not win."""
-    items = (made.history.winner or {})["finalists"]
-    next(item for item in items if item["trial"] == trial).update(failures=1, p_holm=None)
+    winner = made.history.winner
+    assert winner is not None
+    items = [replace(item, failures=1, p_holm=None) if item.trial == trial else item for item in winner.finalists]
+    made.history.winner = replace(winner, finalists=items)
     return made
 
 
@@ -169,12 +171,10 @@ def test_a_gap_between_training_and_validation_is_over_fitting() -> None:
 def test_a_loss_that_falls_to_the_end_is_named_and_a_level_one_is_not() -> None:
     made = search(3)
     for run in made.history.trials:
-        for epoch in run.epochs:
-            epoch["validation_loss"] = 1.0 - 0.1 * epoch["epoch"]
+        run.epochs = [replace(epoch, validation_loss=1.0 - 0.1 * epoch.epoch) for epoch in run.epochs]
     assert level(verdicts.rising(findings(made))) == "warn"
     for run in made.history.trials:
-        for epoch in run.epochs:
-            epoch["validation_loss"] = 0.1 + 0.01 * abs(epoch["epoch"] - 4)
+        run.epochs = [replace(epoch, validation_loss=0.1 + 0.01 * abs(epoch.epoch - 4)) for epoch in run.epochs]
     assert verdicts.rising(findings(made)) is None
 
 
@@ -260,8 +260,9 @@ def test_what_was_asked_before_a_sampler_models_anything_counts_as_random() -> N
 def test_guided_trials_are_held_against_random_ones_at_an_epoch_that_all_reached() -> None:
     made = search(60, study={**NO_FINALS, "pruner": "asha"})
     for run in made.history.trials:  # those that went on are better for it, which says nothing of the sampler
-        for epoch in run.epochs:
-            epoch["validation_accuracy"], epoch["validation_loss"] = 0.5 + epoch["epoch"] / 20, 1 - epoch["epoch"] / 20
+        for index, epoch in enumerate(run.epochs):
+            part = epoch.epoch / 20
+            run.epochs[index] = replace(epoch, validation_accuracy=0.5 + part, validation_loss=1 - part)
     told = findings(made)
     assert len({len(run.epochs) for run in told.facts.measured}) > 1
     assert told.chance.epoch == 1

@@ -22,7 +22,7 @@ def project(story, tiny_data, tmp_path):
     told = story({"study": {"finalists": {"top": 1, "seeds": 2}}})
     for number in range(3):
         told.trial(number, 0.9 + number / 100)
-    config = told.history.runs["1"].config
+    config = told.history.runs["1"].config.tree
     for index in range(2):
         final = {"phase": "final", "trial": 1, "config": config | {"train": config["train"] | {"seed": 70 + index}}}
         asked = next(event for event in told.events if event.get("run") == "1")

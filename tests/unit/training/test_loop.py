@@ -199,7 +199,7 @@ def test_the_kept_epoch_is_told_as_it_is(tiny_data, keep):
     training = run(Training(MLP, replace(TRAIN, epochs=6, lr=0.1, keep=keep), tiny_data, CPU))
     assert training.kept_epoch == {"best": training.best_epoch, "last": 6}[keep]
     training.finish()
-    assert training._validate()[0] == training.history[training.kept_epoch - 1].validation_loss
+    assert training._validate().loss == training.history[training.kept_epoch - 1].validation_loss
 
 
 def test_a_dump_is_the_content_of_the_file_and_either_can_be_loaded(tiny_data, tmp_path):
