@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from pipeline.models.classifier import Classifier
 from pipeline.training.loop import Training
 from study.experiments.reproduction.failure import Demonstration, break_labels, demonstrate, verdict
 from study.state.history import Run
+from study.state.records import Epoch, RunConfig, parsed
 
 PARAMS = Params(
     data=Data(name="digits", test=0.4),
@@ -50,8 +51,10 @@ def trained() -> Trained:
         training.run_epoch()
     torch.set_num_threads(threads)
     told = {"params": {}, "distributions": {}, "group": "g", "replicate": 0, "seed": 0, "parameters": 1, "multiply_adds": 1}
-    run = Run("arch-1.s0", "planned", trial=0, config=to_tree(PARAMS), origin="arch-1", asked=0, state="COMPLETE", **told)
-    run.epochs, run.kept_epoch = [asdict(epoch) for epoch in training.history], training.kept_epoch
+    run = Run(
+        "arch-1.s0", "planned", trial=0, config=RunConfig(to_tree(PARAMS)), origin="arch-1", asked=0, state="COMPLETE", **told
+    )
+    run.epochs, run.kept_epoch = [parsed(Epoch, vars(epoch)) for epoch in training.history], training.kept_epoch
     return Trained(training.finish(), data, run)
 
 
