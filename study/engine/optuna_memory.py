@@ -9,6 +9,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # no sampler looks at the time
@@ -56,6 +57,14 @@ class Shown(InMemoryStorage):
         trials = super().get_all_trials(study_id, deepcopy)
         shown = [self._lent.get(trial.number, trial) for trial in trials]
         return [trial for trial in shown if states is None or trial.state in states]
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        """Return the best complete trial, which Optuna's pruners ask for; a storage in memory looks where ours are not."""
+        complete = self.get_all_trials(study_id, deepcopy=False, states=(TrialState.COMPLETE,))
+        if not complete:
+            raise ValueError("No trials are completed yet.")
+        sign = -1 if self.get_study_directions(study_id)[0] == StudyDirection.MAXIMIZE else 1
+        return min(complete, key=lambda trial: sign * trial.values[0])
 
 
 def frozen(
