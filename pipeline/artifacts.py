@@ -156,17 +156,33 @@ def verified(folder: Path, only: str | None = None) -> Path:
 
     only : the one file to check; None: all
     """
-    if not (folder / SUMS).is_file():
-        return folder
-    content = (folder / SUMS).read_bytes()
+    while (damaged := _damaged(folder, only)) is not None:
+        path, seen = damaged
+        if _inode(folder) == seen:
+            raise DamagedError(
+                f"{path} is damaged: its content must match {folder / SUMS};"
+                f" remove {folder} and repeat the command that made it, or restore both from a copy"
+            )
+        # Another process has put a new folder in its place meanwhile, so that one half was compared with the other.
+    return folder
+
+
+def _damaged(folder: Path, only: str | None) -> tuple[Path, int | None] | None:
+    """Return the first file that differs from its digest, and the folder's inode before the comparison; None: there is none."""
+    seen = _inode(folder)
+    try:
+        content = (folder / SUMS).read_bytes()
+    except FileNotFoundError:
+        return None
     for line in content.removesuffix(b"\n").split(b"\n") if content else []:
         name = line[66:].decode(errors="replace")
         if only in (None, name) and not _has_line(folder, name, line):
-            raise DamagedError(
-                f"{folder / name} is damaged: its content must match {folder / SUMS};"
-                f" remove {folder} and repeat the command that made it, or restore both from a copy"
-            )
-    return folder
+            return folder / name, seen
+    return None
+
+
+def _inode(folder: Path) -> int | None:
+    return folder.stat().st_ino if folder.exists() else None
 
 
 def _has_line(folder: Path, name: str, line: bytes) -> bool:
@@ -214,8 +230,12 @@ def to_json(tree: Any) -> bytes:
 
 def read_json(path: Path) -> Any:
     """Return the plain data of a JSON file. Raises DamagedError if it is not JSON."""
+    return _parsed(path.read_bytes(), path)
+
+
+def _parsed(content: bytes, path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(content)
     except ValueError:
         raise DamagedError(_unreadable(path)) from None
 
@@ -236,11 +256,12 @@ def read_sealed(path: Path) -> Any:
 
     Raises DamagedError if the content has changed since it was written.
     """
-    tree = read_json(path)
+    content = path.read_bytes()  # once: its writer may replace the file at any moment
+    tree = _parsed(content, path)
     if not isinstance(tree, dict) or not tree.keys() & {"sha256", "content"}:
         return tree
     sealed = tree.keys() == {"sha256", "content"} and _digest(tree["content"]) == tree["sha256"]
-    if not sealed or to_json(tree) != path.read_bytes():  # equal data can be spelt differently
+    if not sealed or to_json(tree) != content:  # equal data can be spelt differently
         raise DamagedError(_unreadable(path))
     return tree["content"]
 

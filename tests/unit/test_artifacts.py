@@ -216,3 +216,28 @@ def test_sealed_data_come_back_and_no_flipped_bit_of_them_does(tmp_path):
 def test_data_of_an_earlier_version_are_not_sealed_and_are_read(tmp_path):
     artifacts.write_json(tmp_path / "a.json", {"offset": 3})
     assert artifacts.read_sealed(tmp_path / "a.json") == {"offset": 3}
+
+
+def test_whoever_reads_while_another_writes_sees_a_whole_file_and_a_whole_folder(tmp_path):
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            artifacts.write_sealed(tmp_path / "state.json", {"number": number, "text": "x" * (number % 50)})
+            with artifacts.atomic_folder(tmp_path / "page") as folder:
+                for name in "abc":
+                    (folder / name).write_text(str(number) * (number % 20))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = set()
+    try:
+        while len(seen) < 200:
+            if (tmp_path / "state.json").exists():
+                seen.add(artifacts.read_sealed(tmp_path / "state.json")["number"])
+                artifacts.verified(tmp_path / "page")
+    finally:
+        stop.set()
+        writer.join()
