@@ -94,8 +94,8 @@ def span(low: float, high: float, show: Callable[[float], str] = percent) -> str
 
 
 def signed(share: float) -> str:
-    """A difference of shares in percentage points: ``+1.20``."""
-    return f"{100 * share:+.2f}".replace("-", "\u2212")
+    """A difference of shares in percentage points, as far as there are such: ``+1.20``."""
+    return f"{100 * min(max(share, -1.0), 1.0):+.2f}".replace("-", "\u2212")
 
 
 def moment(milliseconds: int) -> datetime:

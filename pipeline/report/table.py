@@ -75,7 +75,8 @@ class Column:
 
     key : name in CSV and JSON; empty: not written there
     title : heading for people; None: for programs only
-    value : from a row: a plain value, a :class:`Cell`, or a tuple of cells that stand side by side; None is an en dash
+    value : from a row: a plain value, a :class:`Cell`, or a tuple of cells that stand side by side; None is an en dash, and
+        without cells the place above reaches down to it
     show : a plain value as text
     hint : explains the title
     """
@@ -138,6 +139,22 @@ class Table:
         columns = zip(*self.body, strict=True) if self.rows else [()] * len(self.heads)
         known = [[cell.value for cells in column for cell in cells if cell.value is not None] for column in columns]
         return [bool(values) and all(isinstance(value, int | float) for value in values) for values in known]
+
+    def reach(self, row: int, column: int) -> int:
+        """How many rows a place covers: itself, and those below it that have no cells there."""
+        below = (bool(cells[column]) for cells in self.body[row + 1 :])
+        return 1 + next((index for index, filled in enumerate(below) if filled), len(self.body) - row - 1)
+
+    def across(self) -> Table:
+        """The table with a column for each row, named by its first cell, as suits few rows with long names."""
+
+        def cells(index: int) -> Callable[[int], tuple[Cell, ...]]:
+            return lambda column: self.body[index][column]
+
+        titles = Column("", "", lambda column: self.heads[column].title)
+        names = [" ".join(cell.text for cell in row[0]) for row in self.body]
+        columns = [Column("", name, cells(index)) for index, name in enumerate(names)]
+        return Table(self.name, self.title, [titles, *columns], range(1, len(self.heads)))
 
     def records(self) -> list[dict[str, Any]]:
         """Rows as plain data, for JSON."""

@@ -45,6 +45,15 @@ class Group:
         return self.first.state == "COMPLETE"
 
 
+def estimate(accuracies: Sequence[float], images: int) -> Estimate:
+    """Return one training's Wilson interval over the images, or the t interval of several's mean, both within [0, 1]."""
+    if len(accuracies) == 1:
+        share = Proportion.of(round(accuracies[0] * images), images)
+        return Estimate(share.value, share.low, share.high, share.n, "Wilson")
+    mean = mean_interval(accuracies, 1 / images)
+    return Estimate(mean.value, max(mean.low, 0.0), min(mean.high, 1.0), mean.n, "t")
+
+
 @dataclass(frozen=True)
 class Facts:
     """A study as the page sees it; nothing here is drawn or worded yet."""
@@ -114,12 +123,7 @@ class Facts:
         return Group(chosen, value, self.range(accuracies))
 
     def range(self, accuracies: Sequence[float]) -> Estimate:
-        """Of one training the Wilson interval, of several the t interval of their mean, both within [0, 1]."""
-        if len(accuracies) == 1:
-            share = self.proportion(accuracies[0])
-            return Estimate(share.value, share.low, share.high, share.n, "Wilson")
-        mean = mean_interval(accuracies, 1 / self.images)
-        return Estimate(mean.value, max(mean.low, 0.0), min(mean.high, 1.0), mean.n, "t")
+        return estimate(accuracies, self.images)
 
     def proportion(self, accuracy: float) -> Proportion:
         return Proportion.of(round(accuracy * self.images), self.images)

@@ -6,8 +6,9 @@ import base64
 import hashlib
 import importlib.metadata
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Report:
     draw : makes the figures, which the page places by name
     files : tables that are written as CSV
     name, tree : of the JSON file and its content, plain data
+    copies : files that are copied, by where they go
     """
 
     page: document.Page
@@ -39,6 +41,7 @@ class Report:
     files: Sequence[Table]
     name: str
     tree: Mapping[str, Any]
+    copies: Mapping[str, Path] = field(default_factory=dict)
 
     def html(self, drawings: Sequence[Drawing]) -> str:
         return document.render(self.page, [figure(drawing) for drawing in drawings])
@@ -60,6 +63,9 @@ class Report:
                 (made / f"{table.name}.csv").write_text(_csv(table.frame()), encoding="utf-8")
             tree = json.dumps(self.tree, indent=2, allow_nan=False, default=float)
             (made / f"{self.name}.json").write_text(f"{tree}\n", encoding="utf-8")
+            for place, origin in self.copies.items():
+                (made / place).parent.mkdir(parents=True)
+                shutil.copyfile(origin, made / place)
 
 
 def _csv(numbers: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.dataset import Split
-from study.experiments.comparison.contrasts import Contrast, Range, accuracy_of, answers, contrast, corrected, pairs_of
+from study.experiments.comparison.contrasts import Contrast, answers, contrast, corrected, pairs_of
 from study.experiments.comparison.resolve import read, resolve
 from study.experiments.comparison.settings import Setting, differences
 from study.experiments.comparison.sides import Side, Training
@@ -19,10 +19,9 @@ TOLERANCE = 0.002  # of accuracy, between two devices; two images at least
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that is computed; worded, drawn and written elsewhere.
+    """Everything that is computed; nothing is drawn or written here.
 
     sides : the first is the reference that every other is compared with
-    ranges : the accuracy of each
     settings : what differs in their configurations
     contrasts : of each other side that was trained on the same images
     left_out : of the others, by label, why there is no contrast
@@ -32,7 +31,6 @@ class Comparison:
 
     sides: tuple[Side, ...]
     by_seed_group: bool
-    ranges: tuple[Range, ...]
     settings: tuple[Setting, ...]
     contrasts: tuple[Contrast, ...]
     left_out: Mapping[str, str]
@@ -72,19 +70,18 @@ def compare(words: Sequence[str], root: Path, environ: Mapping[str, str], by_see
         comparable = []
     images = data.validation if data else None
     contrasts, unlike = _contrasts(sides, comparable, images) if images else ((), {})
-    ranges = tuple(accuracy_of(side) for side in sides)
-    return Comparison(sides, by_seed_group, ranges, tuple(differences(sides)), contrasts, left_out, unlike, images)
+    return Comparison(sides, by_seed_group, tuple(differences(sides)), contrasts, left_out, unlike, images)
 
 
 def _split(sides: Sequence[Side]) -> tuple[list[Side], dict[str, str]]:
-    """The others that share the first one's images; why the rest do not."""
+    """Return the others that share the first one's images, and why the rest do not."""
     first, *others = sides
     comparable = [side for side in others if side.same_images(first)]
     return comparable, {side.label: _why(first, side) for side in others if side not in comparable}
 
 
 def _why(first: Side, other: Side) -> str:
-    """In what their data differ."""
+    """Say in what their data differ."""
     here, there = first.images, other.images
     if here.name != there.name:
         return f"{other.label} was trained on {there.name}, {first.label} on {here.name}"
@@ -99,13 +96,13 @@ def _classes(names: Sequence[str]) -> str:
 
 
 def _contrasts(sides: Sequence[Side], others: Sequence[Side], images: Split) -> tuple[tuple[Contrast, ...], dict[str, float]]:
-    """Of the first side with each of the others; the networks that do not give the accuracy that was recorded."""
+    """Contrast the first side with each of the others; return the networks that do not give the recorded accuracy, too."""
     first, labels = sides[0], np.asarray(images.labels)
     needed: dict[str, Training] = {
         training.name: training for side in others for pair in pairs_of(first, side) for training in pair
     }
-    told = {name: answers(training, images.images) for name, training in needed.items()}
-    found = {name: float((answer.predictions == labels).mean()) for name, answer in told.items()}
+    given = {name: answers(training, images.images) for name, training in needed.items()}
+    measured = {name: float((answer.predictions == labels).mean()) for name, answer in given.items()}
     allowed = max(TOLERANCE, 2 / len(labels)) + 1e-9
-    unlike = {name: value for name, value in found.items() if abs(value - needed[name].accuracy) > allowed}
-    return corrected([contrast(sides.index(side), first, side, told, labels) for side in others]), unlike
+    unlike = {name: value for name, value in measured.items() if abs(value - needed[name].accuracy) > allowed}
+    return corrected([contrast(sides.index(side), first, side, given, labels) for side in others]), unlike

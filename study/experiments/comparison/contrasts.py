@@ -1,23 +1,14 @@
-"""What separates one side from the first: computed from what their networks say of the same images; nothing is worded here."""
+"""What separates one side from the first, computed from their networks' predictions for the same images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from pipeline.evaluation.inspection import outputs
-from pipeline.evaluation.statistics import (
-    McNemar,
-    PairedDifference,
-    Proportion,
-    holm,
-    mcnemar,
-    mean_interval,
-    paired_difference,
-)
+from pipeline.evaluation.statistics import McNemar, PairedDifference, holm, mcnemar, paired_difference
 from pipeline.models.classifier import load
 from study.experiments.comparison.sides import Side, Training, common_seeds
 
@@ -25,33 +16,8 @@ MOST_PICTURED = 24  # images of each kind
 
 
 @dataclass(frozen=True)
-class Range:
-    """A validation accuracy with its 95 % interval.
-
-    kind : Wilson, of one training over the validation images; t, of the mean over trainings on ``n`` seeds
-    low, high : in [0, 1]
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    kind: Literal["Wilson", "t"]
-
-
-def accuracy_of(side: Side) -> Range:
-    """Of one training the Wilson interval, of several the t interval of their mean, both within [0, 1]."""
-    images = side.images.validation
-    if len(side.accuracies) == 1:
-        share = Proportion.of(round(side.accuracies[0] * images), images)
-        return Range(share.value, share.low, share.high, images, "Wilson")
-    mean = mean_interval(side.accuracies, 1 / images)
-    return Range(mean.value, max(mean.low, 0.0), min(mean.high, 1.0), mean.n, "t")
-
-
-@dataclass(frozen=True)
 class Answers:
-    """What one network says of the validation images.
+    """One network's predictions for the validation images.
 
     predictions : int64 (n,)
     probabilities : of the class that is predicted, float32 (n,)
@@ -145,26 +111,23 @@ class Contrast:
 
     @property
     def main(self) -> PairedDifference | McNemar:
-        """What the two are judged by: value, low, high and p_value of second minus first."""
+        """The difference that judges the two: value, low, high and p_value of second minus first."""
         return self.seeds or self.pairs[0].test
 
 
-Told = Mapping[str, Answers]  # by the name of the training
-
-
 def pairs_of(first: Side, second: Side) -> list[tuple[Training, Training]]:
-    """The trainings on each seed that both have; where these are fewer than two, they or the first of each."""
+    """Pair the trainings on each seed that both have; without any, the first of each."""
     return common_seeds(first, second) or [(first.first, second.first)]
 
 
-def contrast(number: int, first: Side, second: Side, told: Told, labels: np.ndarray) -> Contrast:
+def contrast(number: int, first: Side, second: Side, given: Mapping[str, Answers], labels: np.ndarray) -> Contrast:
     """Compare side ``number`` with the first. ``p_holm`` is not corrected yet, see :func:`corrected`.
 
-    told : of all trainings in :func:`pairs_of`
+    given : by name, of all trainings in :func:`pairs_of`
     labels : of the validation images, int64 (n,)
     """
     chosen = pairs_of(first, second)
-    answered = [(told[one.name], told[other.name]) for one, other in chosen]
+    answered = [(given[one.name], given[other.name]) for one, other in chosen]
     right = [(one.predictions == labels, other.predictions == labels) for one, other in answered]
     pairs = tuple(_pair(*trainings, *rights) for trainings, rights in zip(chosen, right, strict=True))
     seeds = paired(right, np.ones(len(labels), bool)) if len(pairs) > 1 else None
@@ -188,7 +151,7 @@ def contrast(number: int, first: Side, second: Side, told: Told, labels: np.ndar
 
 
 def corrected(contrasts: Sequence[Contrast]) -> tuple[Contrast, ...]:
-    """With p-values that are corrected for being several."""
+    """Correct the p-values for being several."""
     p_values = holm([item.main.p_value for item in contrasts])
     return tuple(replace(item, p_holm=p_value) for item, p_value in zip(contrasts, p_values, strict=True))
 
@@ -197,7 +160,7 @@ Right = Sequence[tuple[np.ndarray, np.ndarray]]  # of each pair which images eit
 
 
 def paired(right: Right, chosen: np.ndarray) -> PairedDifference:
-    """Second minus first over at least two pairs, of the share that is right among the images ``chosen``, bool (n,)."""
+    """Compare second minus first over at least two pairs: the share that is right among the images ``chosen``, bool (n,)."""
     first, second = zip(*((float(one[chosen].mean()), float(two[chosen].mean())) for one, two in right), strict=True)
     return paired_difference(second, first, 1 / int(chosen.sum()))
 
@@ -208,36 +171,35 @@ def _pair(first: Training, second: Training, right: np.ndarray, also: np.ndarray
 
 
 def _mcnemar(right: np.ndarray, also: np.ndarray) -> McNemar:
-    """Of the second minus the first."""
+    """Test the second minus the first."""
     table = (right & also, ~right & also, right & ~also, ~right & ~also)
     return mcnemar(*(int(cell.sum()) for cell in table))
 
 
-def _confusion(told: Answers, labels: np.ndarray, n_classes: int) -> np.ndarray:
-    return np.bincount(labels * n_classes + told.predictions, minlength=n_classes**2).reshape(n_classes, n_classes)
+def _confusion(answer: Answers, labels: np.ndarray, n_classes: int) -> np.ndarray:
+    return np.bincount(labels * n_classes + answer.predictions, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
 def _classes(names: Sequence[str], right: Right, labels: np.ndarray) -> tuple[ClassChange, ...]:
-    """Of every class that has images."""
-    found = []
+    """Compare the recall of every class that has images."""
+    changes = []
     for label, name in enumerate(names):
         chosen = labels == label
         if not chosen.any():
             continue
         first, second = (float(np.mean([pair[index][chosen].mean() for pair in right])) for index in (0, 1))
-        told = paired(right, chosen) if len(right) > 1 else _mcnemar(*(part[chosen] for part in right[0]))
-        value, p_value = told.value, told.p_value
-        found.append(ClassChange(name, int(chosen.sum()), first, second, value, told.low, told.high, p_value))
-    p_values = holm([change.p_value for change in found])
-    return tuple(replace(change, p_holm=p_value) for change, p_value in zip(found, p_values, strict=True))
+        part = paired(right, chosen) if len(right) > 1 else _mcnemar(*(each[chosen] for each in right[0]))
+        changes.append(ClassChange(name, int(chosen.sum()), first, second, part.value, part.low, part.high, part.p_value))
+    p_values = holm([change.p_value for change in changes])
+    return tuple(replace(change, p_holm=p_value) for change, p_value in zip(changes, p_values, strict=True))
 
 
 def _disagreements(
     right: Right, answered: Sequence[tuple[Answers, Answers]], labels: np.ndarray, apart: np.ndarray, winner: int
 ) -> tuple[Disagreement, ...]:
-    """Images that of the first pair only network ``winner`` has right.
+    """Return the images that of the first pair only network ``winner`` has right.
 
-    First those that it has right and the other wrong in the most pairs, of equals those that the other is surest of.
+    First come those that it has right and the other wrong in the most pairs, of equals those that the other is surest of.
 
     apart : float (n,), mean over the pairs of how much more often the winner has it right
     """

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pipeline.evaluation.drawing import INK, PALETTE, SIGNED, TRAIN, VALIDATION, Drawing, short, styled
 from study.experiments.comparison.comparison import Comparison
 from study.experiments.comparison.contrasts import Contrast
-from study.experiments.comparison.sides import Side, Training
-from study.report.figures.style import STRETCHED, accuracy_ticks, log_ticks
+from study.experiments.comparison.sides import Side
+from study.report.figures.style import FAINT, STRETCHED, accuracy_axis, log_ticks
 
 ROWS = 30  # classes that are drawn; of more those that change most
 CELLS = 20  # classes up to which a confusion matrix prints its numbers
@@ -22,16 +22,14 @@ DARK = "#1c1e22"  # on the colours of a cell, whatever the page's
 
 
 def draw(comparison: Comparison) -> list[Drawing]:
-    """All figures that there is something to show in, in the page's order."""
-    found = [accuracies(comparison), curves(comparison)]
-    for item in comparison.contrasts:
-        found += [classes(item), confusion(item)]
-    return [drawing for drawing in found if drawing]
+    """Draw all figures that have something to show, in the page's order."""
+    contrasts = [drawing for item in comparison.contrasts for drawing in (classes(item), confusion(item))]
+    return [drawing for drawing in (accuracies(comparison), curves(comparison), *contrasts) if drawing]
 
 
 @styled
 def accuracies(comparison: Comparison) -> Drawing | None:
-    """Each training of each side; lines join trainings on one seed. Only of sides that share their images."""
+    """Draw each training of each side; lines join trainings on one seed. Only of sides that share their images."""
     sides = [comparison.first, *(item.second for item in comparison.contrasts)]
     if max(len(side.trainings) for side in sides) < 2 or len(sides) < 2:
         return None
@@ -44,14 +42,14 @@ def accuracies(comparison: Comparison) -> Drawing | None:
         ]
         panel.plot(*zip(*places, strict=True), "o-", color=INK, linewidth=0.8, markersize=3.5, alpha=0.45)
     for place, side in enumerate(sides):
-        told = comparison.ranges[comparison.sides.index(side)]
-        panel.plot([place, place], [told.low, told.high], color=_colour(comparison, side), linewidth=6, alpha=0.3)
-        panel.plot(place, told.value, "D", color=_colour(comparison, side), markersize=7)
+        colour, ends = _colour(comparison, side), [side.accuracy.low, side.accuracy.high]
+        panel.plot([place, place], ends, color=colour, linewidth=6, alpha=0.3)
+        panel.plot(place, side.accuracy.value, "D", color=colour, markersize=7)
     panel.set_xticks(range(len(sides)), [_label(side) for side in sides], rotation=20 if len(sides) > 4 else 0)
     panel.set_xlim(-0.5, len(sides) - 0.5)
     values = [value for side in sides for value in side.accuracies]
-    ends = [end for side in sides for end in vars(comparison.ranges[comparison.sides.index(side)]).values()]
-    _accuracy_axis(panel, [*values, *(end for end in ends if isinstance(end, float))], comparison.first.images.validation)
+    ends = [end for side in sides for end in (side.accuracy.low, side.accuracy.high)]
+    accuracy_axis(panel, [*values, *ends], comparison.first.images.validation)
     rows = [(side.label, training.name, training.seed, training.accuracy) for side in sides for training in side.trainings]
     caption = (
         "Dots: single trainings, joined where they are on the same seed; a line that rises: this seed does better there. "
@@ -63,7 +61,7 @@ def accuracies(comparison: Comparison) -> Drawing | None:
 
 @styled
 def curves(comparison: Comparison) -> Drawing:
-    """Validation accuracy and loss by epoch: every training thin, the mean of a side bold."""
+    """Draw validation accuracy and loss by epoch: every training thin, the mean of a side bold."""
     figure = Figure(figsize=(9, 3.8))
     for panel, quantity in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
         drawn: list[float] = []
@@ -71,11 +69,12 @@ def curves(comparison: Comparison) -> Drawing:
             lines = [[getattr(epoch, f"validation_{quantity}") for epoch in training.epochs] for training in side.trainings]
             drawn += [value for line in lines for value in line]
             _lines(panel, lines, _colour(comparison, side), _label(side))
-        panel.set(xlabel="epoch", xlim=(0.5, max(len(training.epochs) for training in _trainings(comparison)) + 0.5))
+        longest = max(len(training.epochs) for side in comparison.sides for training in side.trainings)
+        panel.set(xlabel="epoch", xlim=(0.5, longest + 0.5))
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_ylabel(f"validation {quantity}")
         if quantity == "accuracy":
-            _accuracy_axis(panel, drawn, comparison.first.images.validation)
+            accuracy_axis(panel, drawn, comparison.first.images.validation)
         elif min(drawn) > 0 and max(drawn) > 3 * min(drawn):
             panel.set_yscale("log")
             low, high = panel.get_ylim()
@@ -85,10 +84,6 @@ def curves(comparison: Comparison) -> Drawing:
     what = "Thin: single trainings; bold: their mean, as far as all of them go. " if several else ""
     caption = f"On the validation images, after each epoch. {what}{_losses(comparison.sides)}{STRETCHED}"
     return Drawing("curves", "Learning curves", caption, figure, _epochs(comparison.sides))
-
-
-def _trainings(comparison: Comparison) -> list[Training]:
-    return [training for side in comparison.sides for training in side.trainings]
 
 
 def _lines(panel: Panel, lines: Sequence[Sequence[float]], colour: str, label: str) -> None:
@@ -103,7 +98,7 @@ def _lines(panel: Panel, lines: Sequence[Sequence[float]], colour: str, label: s
 
 
 def _losses(sides: Sequence[Side]) -> str:
-    """A warning where the losses are not the same function."""
+    """Warn where the losses are not the same function."""
     kinds = {(side.first.config.train.loss, side.first.config.train.label_smoothing) for side in sides}
     return "The losses are not the same function, so only their shapes compare. " if len(kinds) > 1 else ""
 
@@ -121,18 +116,18 @@ def _epochs(sides: Sequence[Side]) -> pd.DataFrame:
 
 @styled
 def classes(item: Contrast) -> Drawing:
-    """How much more of each class the second side finds, with 95 % intervals."""
+    """Draw how much more of each class the second side finds, with 95 % intervals."""
     order = sorted(range(len(item.classes)), key=lambda index: -abs(item.classes[index].value))[:ROWS]
-    shown = [item.classes[index] for index in sorted(order)]
-    figure = Figure(figsize=(5.4, max(2.4, 0.34 * len(shown) + 1.1)))
+    changes = [item.classes[index] for index in sorted(order)]
+    figure = Figure(figsize=(5.4, max(2.4, 0.34 * len(changes) + 1.1)))
     panel = figure.subplots()
     panel.axvline(0, color=INK, linewidth=0.8)
-    for place, change in enumerate(shown):
-        colour = VALIDATION if change.value > 0 else TRAIN if change.value < 0 else "#8b9098"
+    for place, change in enumerate(changes):
+        colour = VALIDATION if change.value > 0 else TRAIN if change.value < 0 else FAINT
         panel.plot(np.clip([change.low, change.high], -1, 1), [place, place], color=colour, linewidth=1.4)
         panel.plot(change.value, place, "o", color=colour, markersize=5)
-    panel.set_yticks(range(len(shown)), [short(change.name) for change in shown])
-    panel.set(xlabel="change of recall, points", ylim=(len(shown) - 0.5, -0.5))
+    panel.set_yticks(range(len(changes)), [short(change.name) for change in changes])
+    panel.set(xlabel="change of recall, points", ylim=(len(changes) - 0.5, -0.5))
     panel.xaxis.set_major_formatter(
         FuncFormatter(lambda value, _: f"{100 * value:+.6g}".replace("-", "\u2212") if value else "0")
     )
@@ -142,7 +137,7 @@ def classes(item: Contrast) -> Drawing:
         f"{item.second.label} minus {item.first.label}, {how}, with 95 % intervals; on the right {item.second.label} finds "
         "more of the class."
     )
-    if len(shown) < len(item.classes):
+    if len(changes) < len(item.classes):
         caption += f" Of {len(item.classes)} classes the {ROWS} that change most are drawn."
     return Drawing(
         f"classes-{item.number}", "Change per class", caption, figure, pd.DataFrame([vars(one) for one in item.classes])
@@ -151,7 +146,7 @@ def classes(item: Contrast) -> Drawing:
 
 @styled
 def confusion(item: Contrast) -> Drawing:
-    """Where the second side's confusion matrix differs: blue is better, orange worse."""
+    """Draw where the second side's confusion matrix differs: blue is better, orange worse."""
     names = item.first.images.classes
     totals = {change.name: change.images for change in item.classes}
     images = np.array([totals.get(each, 0) for each in names])
@@ -187,26 +182,8 @@ def _confusion_caption(item: Contrast, names: Sequence[str]) -> str:
     change = errors[row, column]
     if change == 0:
         return text
-    told = f"{abs(change):.1f}".removesuffix(".0") + f" {'more' if change > 0 else 'fewer'}"
-    return f"{text} Largest change among mistakes: {names[row]} taken for {names[column]}, {told}."
-
-
-def _accuracy_axis(panel: Panel, values: Sequence[float], images: int) -> None:
-    """Scale the y axis by the logarithm of the errors, of half an image where there is none.
-
-    values : all that is drawn
-    """
-    least = 0.5 / images
-    panel.set_yscale(
-        "function", functions=(lambda value: -np.log10(np.maximum(1 + least - value, least / 10)), lambda t: 1 + least - 10**-t)
-    )
-    ends = -np.log10(1 + least - np.array([min(values), max(values)]))
-    margin = max(0.06 * (ends[1] - ends[0]), 0.02)
-    limits = np.clip(1 + least - 10 ** -(ends + np.array([-margin, margin])), None, 1 + 0.8 * least)
-    panel.set_ylim(*limits)
-    panel.yaxis.set_major_locator(FixedLocator(accuracy_ticks(float(limits[0]), float(limits[1]), images)))
-    panel.yaxis.set_minor_locator(NullLocator())
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}%"))
+    images = f"{abs(change):.1f}".removesuffix(".0") + f" {'more' if change > 0 else 'fewer'}"
+    return f"{text} Largest change among mistakes: {names[row]} taken for {names[column]}, {images}."
 
 
 def _label(side: Side) -> str:

@@ -25,7 +25,7 @@ from study.stores.addresses import pages
 
 
 def resolve(words: Sequence[str], root: Path, mirror: str | None, by_seed_group: bool) -> tuple[Side, ...]:
-    """The sides that these words name, in their order.
+    """Return the sides that these words name, in their order.
 
     Parameters
     ----------
@@ -44,22 +44,15 @@ def resolve(words: Sequence[str], root: Path, mirror: str | None, by_seed_group:
     sides = tuple(_side(word, root, mirror, by_seed_group) for word in words)
     for number, side in enumerate(sides):
         for earlier, other in zip(words, sides[:number], strict=False):
-            if names_of(side) & names_of(other):
+            if set(side.names) & set(other.names):
                 raise UsageError(f"runs to compare must differ, but {earlier} and {words[number]} share trainings; leave one out")
     return sides
 
 
-def names_of(side: Side) -> set[str]:
-    return {training.name for training in side.trainings}
-
-
 def read(images: Images, root: Path, mirror: str | None) -> SearchData | None:
-    """The arrays themselves; None where those that are here now are not the ones of ``images``.
+    """Return the arrays; None where those that are here now are not the ones of ``images``.
 
-    Raises
-    ------
-    DataError
-        They have to be prepared again, and cannot be.
+    Raises DataError where they have to be prepared again, and cannot be.
     """
     if _fingerprint(images.folder) == images.fingerprint:
         return SearchData.read(images.folder)
@@ -73,9 +66,9 @@ def _fingerprint(folder: Path) -> str | None:
 
 def _side(word: str, root: Path, mirror: str | None, by_seed_group: bool) -> Side:
     asked = word.strip().removesuffix("/")
-    found = re.fullmatch(rf"(?:{STUDIES}/)?([^/#]+)(?:/(?:runs/)?([\w.-]+))?", asked)
-    if found and found[1] in studies(root):
-        return _of_study(found[1], found[2], root, mirror, by_seed_group)
+    match = re.fullmatch(rf"(?:{STUDIES}/)?([^/#]+)(?:/(?:runs/)?([\w.-]+))?", asked)
+    if match and match[1] in studies(root):
+        return _of_study(match[1], match[2], root, mirror, by_seed_group)
     place = Path(trace(asked, root).step("run").value)  # every other name that there is, or the reason why it is none
     if place == artifacts.MODEL:
         return _current(root, mirror)
@@ -109,7 +102,7 @@ def _of_study(name: str, key: str | None, root: Path, mirror: str | None, by_see
 
 
 def _images(run: Run, history: History, root: Path, mirror: str | None) -> Images:
-    """Those of the study, or a planned training's own."""
+    """Return those of the study, or a planned training's own."""
     section = run.config.data
     if section is None:
         info = history.lineage.dataset
@@ -120,7 +113,7 @@ def _images(run: Run, history: History, root: Path, mirror: str | None) -> Image
 
 
 def _whole(name: str, history: History) -> tuple[str, str, list[Run]]:
-    """Of a study the winner's trainings on fresh seeds, or else the best trial of its search."""
+    """Choose the winner's trainings on fresh seeds, or else the best trial of the search."""
     if history.winner is not None:
         trial = history.winner.trial
         return name, f"the winner, trial {trial}", [run for run in history.finals if run.trial == trial]
@@ -133,7 +126,7 @@ def _whole(name: str, history: History) -> tuple[str, str, list[Run]]:
 
 
 def _group(name: str, history: History, asked: Run) -> tuple[str, str, list[Run]]:
-    """All trainings of one configuration; those of a finalist, on fresh seeds, take the place of the search's.
+    """Choose all trainings of one configuration; those of a finalist, on fresh seeds, take the place of the search's.
 
     The search has chosen a finalist by what its training came to there, so that one flatters it.
     """
@@ -157,7 +150,7 @@ def _one(run: Run) -> str:
 
 
 def _with_weights(name: str, chosen: Sequence[Run], runs: Sequence[Run], root: Path) -> list[Run]:
-    """Of several those that are complete; one alone may have been stopped, as long as it has weights and an epoch."""
+    """Keep those of several that are complete; one alone may have been stopped, as long as it has weights and an epoch."""
 
     def usable(run: Run) -> bool:
         return bool(run.epochs) and (root / STUDIES / name / "runs" / run.key / WEIGHTS).exists()
@@ -166,9 +159,9 @@ def _with_weights(name: str, chosen: Sequence[Run], runs: Sequence[Run], root: P
     if kept:
         return kept
     other = next((run.key for run in reversed(runs) if usable(run) and run.state == "COMPLETE"), None)
-    shown = ", ".join(f"{name}/{run.key} ({run.state.lower()})" for run in chosen[:3])
+    named = ", ".join(f"{name}/{run.key} ({run.state.lower()})" for run in chosen[:3])
     remedy = f"give one that has, e.g. {name}/{other}" if other else f"`study status {name}` tells how far its trainings are"
-    raise UsageError(f"a run to compare must have trained weights, but {shown} has none; {remedy}")
+    raise UsageError(f"a run to compare must have trained weights, but {named} has none; {remedy}")
 
 
 def _training(name: str, run: Run, history: History, root: Path, page: str | None) -> Training:
@@ -188,33 +181,33 @@ def _training(name: str, run: Run, history: History, root: Path, page: str | Non
 
 
 def _current(root: Path, mirror: str | None) -> Side:
-    told, folder = current(root), root / artifacts.MODEL
-    if not (folder / WEIGHTS).exists() or not told["epochs_run"]:
+    summary, folder = current(root), root / artifacts.MODEL
+    if not (folder / WEIGHTS).exists() or not summary["epochs_run"]:
         raise UsageError(f"a run to compare must have trained weights, but {artifacts.MODEL} has none; train with `dvc repro`")
-    section, place = parse({"data": told["params"]["data"]}).data, root / artifacts.SEARCH
-    if _fingerprint(place) != told["data_fingerprint"]:
+    section, place = parse({"data": summary["params"]["data"]}).data, root / artifacts.SEARCH
+    if _fingerprint(place) != summary["data_fingerprint"]:
         place = arrays(section, root, mirror).search
     history = read_history(folder)
     training = Training(
         name="current",
-        seed=told["seed"],
-        config=RunConfig({name: told["params"][name] for name in ("data", "model", "train")}),
+        seed=summary["seed"],
+        config=RunConfig({name: summary["params"][name] for name in ("data", "model", "train")}),
         epochs=tuple(parsed(Epoch, {str(key): value for key, value in row.items()}) for row in history.to_dict("records")),
-        accuracy=float(history.set_index("epoch").loc[told["kept_epoch"], "validation_accuracy"]),
-        parameters=told["parameters"],
-        multiply_adds=told["multiply_adds"],
+        accuracy=float(history.set_index("epoch").loc[summary["kept_epoch"], "validation_accuracy"]),
+        parameters=summary["parameters"],
+        multiply_adds=summary["multiply_adds"],
         folder=folder,
-        device=told["device"],
-        state="COMPLETE" if told["state"] == "finished" else "FAIL",
-        page=run_link(told),
+        device=summary["device"],
+        state="COMPLETE" if summary["state"] == "finished" else "FAIL",
+        page=run_link(summary),
     )
-    images = Images.of(DatasetInfo.read(place), told["data_fingerprint"], section, place)
-    what = f"{artifacts.MODEL} ({told['name']})"
-    return Side("current", what, (training,), images, source=Lineage.of(told))
+    images = Images.of(DatasetInfo.read(place), summary["data_fingerprint"], section, place)
+    what = f"{artifacts.MODEL} ({summary['name']})"
+    return Side("current", what, (training,), images, source=Lineage.of(summary))
 
 
 def _keys(history: History) -> str:
-    """What a study has, as it may be named."""
+    """List what a study has, as it may be named."""
     rows = list(dict.fromkeys(run.origin for run in history.planned))
     if rows:
         return ", ".join(f"{history.spec.name}/{row}" for row in rows[:12]) + (", …" if len(rows) > 12 else "")

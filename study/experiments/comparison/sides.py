@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 from pipeline.config import Data
 from pipeline.data.dataset import DatasetInfo
 from pipeline.epochs import Epoch
+from pipeline.report.table import Estimate
+from study.report.facts import estimate
 from study.state.records import Dataset, Lineage, RunConfig
 
 WEIGHTS = "weights.safetensors"
@@ -44,12 +45,12 @@ class Training:
 
     @property
     def seconds(self) -> float:
-        """Of device time, validation included."""
+        """Seconds of device time, validation included."""
         return float(sum(epoch.seconds for epoch in self.epochs))
 
     @cached_property
     def bytes(self) -> int:
-        """Of the file of weights."""
+        """Size of the file of weights."""
         return (self.folder / WEIGHTS).stat().st_size
 
 
@@ -101,23 +102,37 @@ class Side:
         return self.trainings[0]
 
     @property
+    def names(self) -> list[str]:
+        return [training.name for training in self.trainings]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [training.seed for training in self.trainings]
+
+    @property
     def accuracies(self) -> list[float]:
         """On the validation images, by training."""
         return [training.accuracy for training in self.trainings]
+
+    @cached_property
+    def accuracy(self) -> Estimate:
+        """Validation accuracy: one training's with its Wilson interval, or the mean with its t interval."""
+        return estimate(self.accuracies, self.images.validation)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of device time, mean over the trainings."""
+        return sum(training.seconds for training in self.trainings) / len(self.trainings)
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        return self.seconds * len(self.trainings) / sum(len(training.epochs) for training in self.trainings)
 
     def same_images(self, other: Side) -> bool:
         return self.images.fingerprint == other.images.fingerprint
 
 
 def common_seeds(first: Side, second: Side) -> list[tuple[Training, Training]]:
-    """The trainings of both on each seed that both have, in the first one's order."""
-    theirs = by_seed(second.trainings)
-    return [(training, theirs[seed]) for seed, training in by_seed(first.trainings).items() if seed in theirs]
-
-
-def by_seed(trainings: Iterable[Training]) -> dict[int, Training]:
-    """Of several on one seed, which are the same training, the first."""
-    found: dict[int, Training] = {}
-    for training in trainings:
-        found.setdefault(training.seed, training)
-    return found
+    """Pair the trainings on each seed that both have, in the first one's order; of several on one seed the first."""
+    ours, theirs = ({training.seed: training for training in reversed(side.trainings)} for side in (first, second))
+    return [(ours[seed], theirs[seed]) for seed in dict.fromkeys(first.seeds) if seed in theirs]

@@ -1,37 +1,37 @@
-"""What a comparison says: who is better and whether chance explains it, what differs, and what to be careful about."""
+"""Verdicts on a comparison: who is better and whether chance explains it, what differs, and what to be careful about."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.evaluation.statistics import ALPHA, McNemar, p_equals, seeds_needed
+from pipeline.evaluation.statistics import ALPHA, McNemar, PairedDifference, p_equals, seeds_needed
 from pipeline.report import formats
-from pipeline.verdict import Level, Verdict
+from pipeline.report.formats import signed
+from pipeline.verdict import Level, Verdict, worst_first
 from study.experiments.comparison.comparison import Comparison
-from study.experiments.comparison.contrasts import Contrast
+from study.experiments.comparison.contrasts import ClassChange, Contrast
 from study.experiments.comparison.sides import Side
 
 MOST_NAMED = 6  # settings, classes
-LEVELS = ("bad", "warn", "good", "info")
 MUCH = 1.1  # times the parameters or the time, from which on it is worth a line
 COMMON = "To compare the configurations, give trainings on common seeds: --by seed-group, or rows of study ablate."
 
 
 def judge(comparison: Comparison) -> list[Verdict]:
-    """All verdicts that apply: what cannot be trusted, the answer for each side, what to be careful about, what differs."""
-    answers = [verdict(item, comparison) for item in comparison.contrasts]
+    """Return all that apply: what cannot be trusted, the answer for each side, what to be careful about, what differs."""
+    answers = [answer(item, comparison) for item in comparison.contrasts]
     careful = [*not_comparable(comparison), *cautions(comparison)]
-    changed = [found for item in comparison.contrasts if (found := classes(item))]
-    sizes = [found for side in comparison.sides[1:] if (found := size(comparison.first, side))]
-    rest = sorted([*careful, *changed, settings(comparison), *sizes], key=lambda found: LEVELS.index(found.level))
-    bad = [found for found in rest if found.level == "bad"]
+    changed = [verdict for item in comparison.contrasts for verdict in classes(item)]
+    sizes = [verdict for side in comparison.sides[1:] for verdict in size(comparison.first, side)]
+    rest = worst_first([*careful, *changed, settings(comparison), *sizes])
+    bad = [verdict for verdict in rest if verdict.level == "bad"]
     return [*bad, *answers, *rest[len(bad) :]]
 
 
-def verdict(item: Contrast, comparison: Comparison) -> Verdict:
-    """Good where one side is told apart from the first, info where chance explains what lies between them.
+def answer(item: Contrast, comparison: Comparison) -> Verdict:
+    """Return good where one side is told apart from the first, info where chance explains the difference.
 
-    With two common seeds or more by the paired t test over them, which holds what another seed would change; with one pair by
+    Two common seeds or more are judged by the paired t test over them, which covers what another seed would change; one pair by
     McNemar's test, which holds for these two networks alone. Holm-corrected where several sides are compared with the first.
     """
     first, second = item.first.label, item.second.label
@@ -45,23 +45,21 @@ def verdict(item: Contrast, comparison: Comparison) -> Verdict:
 
 
 def interval(item: Contrast) -> str:
-    """Of second minus first: ``+0.42 points (95 % interval +0.10 to +0.74)``."""
+    """Second minus first: ``+0.42 points (95 % interval +0.10 to +0.74)``."""
     main = item.main
     return (
-        f"{item.second.label} minus {item.first.label}: {points(main.value)} points "
-        f"(95{formats.NARROW}% interval {points(main.low)} to {points(main.high)})"
+        f"{item.second.label} minus {item.first.label}: {signed(main.value)} points "
+        f"(95{formats.NARROW}% interval {between(main)})"
     )
 
 
-def points(share: float) -> str:
-    """A difference of shares in percentage points, as far as there are such: ``+1.20``."""
-    share = min(max(share, -1.0), 1.0)
-    text = formats.decimal(100 * share, 2)
-    return text if float(f"{100 * share:.2f}") <= 0 else f"+{text}"
+def between(difference: PairedDifference | McNemar | ClassChange) -> str:
+    """Write the interval in points: ``+0.10 to +0.74``."""
+    return formats.span(difference.low, difference.high, signed)
 
 
 def method(item: Contrast, compared: int) -> str:
-    """The test, its p-value and its n."""
+    """Name the test, its p-value and its n."""
     if isinstance(item.main, McNemar):
         pair = item.pairs[0]
         text = (
@@ -75,11 +73,11 @@ def method(item: Contrast, compared: int) -> str:
 
 
 def _one_pair(item: Contrast) -> str:
-    return "" if item.seeds else f"This is of two networks, and another seed may turn it round. {COMMON}"
+    return "" if item.seeds else f"This is of two networks, and another seed could reverse this. {COMMON}"
 
 
 def _more(item: Contrast) -> str:
-    """How to find a difference, if there is one."""
+    """Say how to find a difference, if there is one."""
     if item.seeds is None:
         return COMMON
     needed = seeds_needed(item.seeds.value, item.seeds.std)
@@ -89,15 +87,15 @@ def _more(item: Contrast) -> str:
 
 
 def not_comparable(comparison: Comparison) -> Iterator[Verdict]:
-    """Warns of each side whose accuracy is not of the same images."""
+    """Warn of each side whose accuracy is not of the same images."""
     for label, why in comparison.left_out.items():
         title = f"{label} is not comparable with {comparison.first.label} image by image"
-        evidence = f"{formats.sentence(why)} Settings, curves, cost and size are shown, differences in accuracy are not."
+        evidence = f"{formats.sentence(why)} Settings, curves, cost and size are compared, accuracies are not."
         yield Verdict("warn", title, evidence, "Compare trainings on the same data.")
 
 
 def cautions(comparison: Comparison) -> Iterator[Verdict]:
-    """What makes a difference mean less than it seems."""
+    """Warn of what makes a difference mean less than it seems."""
     for name, value in comparison.unlike.items():
         recorded = next(t.accuracy for side in comparison.sides for t in side.trainings if t.name == name)
         evidence = f"Recorded {formats.percent(recorded)}, measured now {formats.percent(value)}, on the same validation images."
@@ -116,10 +114,10 @@ def cautions(comparison: Comparison) -> Iterator[Verdict]:
 
 
 def _flattered(comparison: Comparison) -> Iterator[Verdict]:
-    """Warns where a trial of a search, picked for what it came to there, stands against trainings that were not."""
+    """Warn where a trial of a search, picked for what it came to there, stands against trainings that were not."""
     searched = [side for side in comparison.sides if side.searched]
     if searched and len(searched) < len(comparison.sides):
-        named = _and([side.label for side in searched])
+        named = formats.listed([side.label for side in searched])
         yield Verdict(
             "warn",
             f"The search may flatter {named}",
@@ -131,69 +129,54 @@ def _flattered(comparison: Comparison) -> Iterator[Verdict]:
 def _other_code(comparison: Comparison) -> Iterator[Verdict]:
     commits = {side.source.git_commit for side in comparison.sides}
     if len(commits) > 1:
-        told = ", ".join(f"{side.label} {(side.source.git_commit or 'unknown')[:8]}" for side in comparison.sides)
-        yield Verdict("info", "They were trained by different commits", f"{told}.")
+        named = ", ".join(f"{side.label} {(side.source.git_commit or 'unknown')[:8]}" for side in comparison.sides)
+        yield Verdict("info", "They were trained by different commits", f"{named}.")
 
 
-def classes(item: Contrast) -> Verdict | None:
-    """Names the classes whose recall changes by more than chance, Holm-corrected over the classes; warns where one loses."""
+def classes(item: Contrast) -> Iterator[Verdict]:
+    """Name the classes whose recall changes by more than chance, Holm-corrected over the classes; warn where one loses."""
     changed = [change for change in item.classes if change.p_holm < ALPHA]
     if not changed:
-        return None
+        return
     changed.sort(key=lambda change: -abs(change.value))
-    told = ", ".join(f"{change.name} {points(change.value)}" for change in changed[:MOST_NAMED])
-    more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
+    named = formats.listed([f"{change.name} {signed(change.value)}" for change in changed], MOST_NAMED + 1)
     level: Level = "warn" if any(change.value < 0 for change in changed) and item.main.value > 0 else "info"
-    evidence = (
-        f"In points of recall, {item.second.label} minus {item.first.label}: {told}{more}; p < {ALPHA} after Holm's correction."
-    )
+    evidence = f"In points of recall, {item.second.label} minus {item.first.label}: {named}; p < {ALPHA} after Holm's correction."
     signs = {change.value > 0 for change in changed}
     how = "more or less often" if len(signs) > 1 else "more often" if True in signs else "less often"
     title = f"{item.second.label} finds {len(changed)} {'class' if len(changed) == 1 else 'classes'} {how}"
-    return Verdict(level, title, evidence)
+    yield Verdict(level, title, evidence)
 
 
 def settings(comparison: Comparison) -> Verdict:
-    """How many settings differ, and which."""
-    sides, found = comparison.sides, comparison.settings
-    if not found:
+    """Say how many settings differ, and which."""
+    sides, differing = comparison.sides, comparison.settings
+    if not differing:
         return Verdict("info", "They have the same configuration", "What differs is the seed, or where they were trained.")
-    told = [f"{setting.key} {setting.values[0]} → {setting.values[1]}" for setting in found[:MOST_NAMED]]
-    apart = [[setting.key for setting in found if setting.values[number] != setting.values[0]] for number in range(1, len(sides))]
-    if len(sides) > 2:
-        told = [f"{side.label}: {_keys(keys)}" for side, keys in zip(sides[1:], apart, strict=True)]
-    elif len(found) > MOST_NAMED:
-        told.append(f"and {len(found) - MOST_NAMED} more below")
-    several = any(len(keys) > 1 for keys in apart)
-    remedy = "Which of them matters is not told by this: study ablate changes one at a time." if several else ""
-    return Verdict("info", f"They differ in {formats.plural(len(found), 'setting')}", f"{'; '.join(told)}.", remedy)
+    keys = {
+        side.label: [setting.key for setting in differing if setting.values[number] != setting.values[0]]
+        for number, side in enumerate(sides)
+    }
+    if len(sides) == 2:
+        named = [f"{setting.key} {' → '.join(setting.values)}" for setting in differing[:MOST_NAMED]]
+        named += [f"and {len(differing) - MOST_NAMED} more below"] if len(differing) > MOST_NAMED else []
+    else:
+        named = [f"{side.label}: {formats.listed(keys[side.label], MOST_NAMED + 1) or 'as the first'}" for side in sides[1:]]
+    several = any(len(names) > 1 for names in keys.values())
+    remedy = "Which of them matters, this cannot tell: study ablate changes one at a time." if several else ""
+    return Verdict("info", f"They differ in {formats.plural(len(differing), 'setting')}", f"{'; '.join(named)}.", remedy)
 
 
-def _keys(keys: list[str]) -> str:
-    """Those in which a side differs from the first."""
-    more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
-    return (", ".join(keys[:MOST_NAMED]) or "as the first") + more
-
-
-def size(first: Side, second: Side) -> Verdict | None:
-    """Which is larger, where it is by a tenth at least."""
-    one, two = first.first, second.first
-    told = [
-        (f"{_times(theirs / ours)} times the {name}", f"{theirs:,} {name} against {ours:,}")
+def size(first: Side, second: Side) -> Iterator[Verdict]:
+    """Say which is larger, where it is by a tenth at least."""
+    factors = [
+        (f"{theirs / ours:{'.2g' if theirs < 99 * ours else ',.0f'}} times the {name}", f"{theirs:,} {name} against {ours:,}")
         for name, ours, theirs in (
-            ("parameters", one.parameters, two.parameters),
-            ("multiply-adds", one.multiply_adds, two.multiply_adds),
+            ("parameters", first.first.parameters, second.first.parameters),
+            ("multiply-adds", first.first.multiply_adds, second.first.multiply_adds),
         )
         if ours and theirs and max(ours, theirs) >= MUCH * min(ours, theirs)
     ]
-    if not told:
-        return None
-    return Verdict("info", f"{second.label} has {told[0][0]} of {first.label}", f"{', '.join(text for _, text in told)}.")
-
-
-def _times(factor: float) -> str:
-    return f"{factor:.2g}" if factor < 99 else f"{factor:,.0f}"
-
-
-def _and(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    if factors:
+        evidence = f"{', '.join(text for _, text in factors)}."
+        yield Verdict("info", f"{second.label} has {factors[0][0]} of {first.label}", evidence)

@@ -36,18 +36,26 @@ def quality_axis(panel: Panel, facts: Facts, values: Sequence[float] | np.ndarra
 
     values : all that is drawn
     """
-    axis = getattr(panel, f"{which}axis")
-    set_scale, set_limits = getattr(panel, f"set_{which}scale"), getattr(panel, f"set_{which}lim")
-    low, high = float(np.min(values)), float(np.max(values))
     getattr(panel, f"set_{which}label")(f"validation {facts.quality.title}")
-    if not facts.quality.stretched:
-        if low > 0:
-            set_scale("log")
-            margin = (high / low) ** 0.05
-            set_limits(low / margin, high * margin)
-            log_ticks(axis, low / margin, high * margin, MOST_TICKS)
+    if facts.quality.stretched:
+        accuracy_axis(panel, values, facts.images, which)
         return
-    least = 0.5 / facts.images  # half an image, so that no error has a place too
+    low, high = float(np.min(values)), float(np.max(values))
+    if low > 0:
+        getattr(panel, f"set_{which}scale")("log")
+        margin = (high / low) ** 0.05
+        getattr(panel, f"set_{which}lim")(low / margin, high * margin)
+        log_ticks(getattr(panel, f"{which}axis"), low / margin, high * margin, MOST_TICKS)
+
+
+def accuracy_axis(panel: Panel, values: Sequence[float] | np.ndarray, images: int, which: str = "y") -> None:
+    """Scale an axis of accuracies over so many images by the logarithm of the errors.
+
+    values : all that is drawn
+    """
+    axis, set_scale = getattr(panel, f"{which}axis"), getattr(panel, f"set_{which}scale")
+    low, high = float(np.min(values)), float(np.max(values))
+    least = 0.5 / images  # half an image, so that no error has a place too
     set_scale(
         "function", functions=(lambda value: -np.log10(np.maximum(1 + least - value, least / 10)), lambda t: 1 + least - 10**-t)
     )
@@ -55,8 +63,8 @@ def quality_axis(panel: Panel, facts: Facts, values: Sequence[float] | np.ndarra
     margin = max(0.06 * (ends[1] - ends[0]), 0.02)
     limits = 1 + least - 10 ** -(ends + np.array([-margin, margin]))
     limits = np.clip(limits, None, 1 + 0.8 * least)
-    set_limits(*limits)
-    axis.set_major_locator(FixedLocator(accuracy_ticks(float(limits[0]), float(limits[1]), facts.images)))
+    getattr(panel, f"set_{which}lim")(*limits)
+    axis.set_major_locator(FixedLocator(accuracy_ticks(float(limits[0]), float(limits[1]), images)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}%"))
 

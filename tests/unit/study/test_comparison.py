@@ -307,7 +307,7 @@ def test_the_answer_comes_first_then_warnings_then_what_differs(made) -> None:
     assert re.search(
         r"McNemar p (<|=) 0\.\d+, n = 60 images, of which \d+ only tale/2 has right and \d+ only tale/1", found[0].evidence
     )
-    assert "another seed may turn it round" in found[0].remedy
+    assert "another seed could reverse this" in found[0].remedy
     assert found[1].title == "tale/2 was not trained to its end"
     assert "They differ in 4 settings" in titles(told)
     assert "tale/2 has 5.5 times the parameters of tale/1" in titles(told)
@@ -451,6 +451,6 @@ def test_a_terminal_shows_the_verdicts_a_column_for_each_side_and_the_settings(m
     rows = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
     assert ["tale/0", "tale/1"] in rows
     assert ["n", "1", "1"] in rows
-    assert ["minus first", f"{100 * told.contrasts[0].main.value:+.2f}".replace("-", "\u2212")] in rows
+    assert ["Minus the first", "–", f"{100 * told.contrasts[0].main.value:+.2f}".replace("-", "\u2212")] in rows
     assert ["train.lr", "0.01", "0.001"] in rows
     assert ["model.dense[0]", "out 16", "–"] in rows
