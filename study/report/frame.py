@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import importlib.metadata
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from pipeline.artifacts import atomic_folder
 from pipeline.evaluation.drawing import Drawing, to_png, to_svg
-from pipeline.report import document, formats
+from pipeline.report import document
 from pipeline.report.table import Table
-from pipeline.verdict import LEVELS
 
 PAGE = "index.html"
 
@@ -70,41 +63,6 @@ class Report:
 
 def _csv(numbers: pd.DataFrame) -> str:
     return numbers.to_csv(index=False, float_format="%.6g")
-
-
-def render(package: str, kind: str, titles: Mapping[str, str], view: Mapping[str, Any], drawings: Sequence[Drawing]) -> str:
-    """A page as one HTML file that refers to nothing outside itself, save links that the view holds.
-
-    Parameters
-    ----------
-    package : whose ``templates/KIND/`` holds ``headline.html.jinja`` and one template for each section
-    titles : of the sections that have something to show, by name, in their order
-    view : what the templates read; ``headline.page_title`` is the window's title, ``origin`` ends the footer's sentence
-    drawings : figures, which the templates place by name
-    """
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package), PackageLoader("study.report"), PackageLoader("pipeline.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= formats.FILTERS
-    shared = resources.files("pipeline.report") / "templates"
-    script = (shared / "page.js").read_text()
-    page = environment.get_template("document.html.jinja").render(
-        view,
-        kind=kind,
-        figures={drawing.name: figure(drawing) for drawing in drawings},
-        level_names={level: " ".join(words) for level, words in LEVELS.items()},
-        sections=[{"id": name, "title": title} for name, title in titles.items()],
-        css=Markup((shared / "page.css").read_text()),
-        script=Markup(script),
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        version=importlib.metadata.version("studyline"),
-    )
-    return page.lstrip()
 
 
 def figure(drawing: Drawing) -> document.Figure:

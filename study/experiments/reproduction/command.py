@@ -20,11 +20,13 @@ from study.engine.session import Result
 from study.experiments.reproduction import recipe
 from study.experiments.reproduction.failure import Demonstration, verdict
 from study.experiments.reproduction.figure import Figure
-from study.experiments.reproduction.judge import RecipeResult, judge
+from study.experiments.reproduction.judge import DECISIVE, RecipeResult, judge
 from study.experiments.reproduction.markdown import to_markdown
+from study.experiments.reproduction.measure import WORDS
 from study.experiments.reproduction.page import build
 from study.experiments.reproduction.pages import PAGE
 from study.experiments.reproduction.scoring import FAILURE, score_all
+from study.report.frame import PAGE as INDEX
 from study.state.errors import UsageError
 from study.state.history import History, Run, fold
 from study.state.ledger import STUDIES, read
@@ -56,8 +58,8 @@ class Asked:
             raise UsageError(f"name a source, {', '.join(recipe.names())}, or --all; `study reproduce --list` shows their rows")
         return [recipe.load(name) for name in (recipe.names() if self.whole else dict.fromkeys(self.sources))]
 
-    def shown(self, settings: Evaluate) -> Evaluate:
-        """What the page of a row shows; in a quick look of fewer points, for t-SNE takes most of the time of a page."""
+    def page_settings(self, settings: Evaluate) -> Evaluate:
+        """Return what a row's page shows; a quick look has fewer points, as t-SNE takes most of a page's time."""
         return replace(settings, tsne_images=min(settings.tsne_images, QUICK_POINTS)) if self.quick else settings
 
     def plan_name(self, one: recipe.Recipe) -> str:
@@ -73,30 +75,26 @@ def reproduce(
 
     Returns
     -------
-    How far the last one came; the page, None where no training has ended; what to tell of it
+    How far the last one came; the page, None where no training has ended; lines for the terminal
     """
     problems: list[str] = []
     for one in asked.recipes:
         plan = one.plan(asked.seeds, asked.limit, asked.quick)
         carried = carry_out(
-            plan, settings, changes, root, environ, after=partial(score_all, root=root, settings=asked.shown(settings.evaluate))
+            plan,
+            settings,
+            changes,
+            root,
+            environ,
+            after=partial(score_all, root=root, settings=asked.page_settings(settings.evaluate)),
         )
         problems += carried.problems
         if carried.outcome != "done" or carried.reason:
             break
-    results = found(asked, root)
+    every = [recipe.load(name) for name in recipe.names()]
+    results = [judge(one, history) for one in every if (history := history_of(asked.plan_name(one), root))]
     page, lines = write(results, asked, root) if any(row.complete for one in results for row in one.rows) else (None, [])
     return replace(carried, problems=problems, page=page), page, lines
-
-
-def found(asked: Asked, root: Path) -> list[RecipeResult]:
-    """Every source that was begun with these limits, judged."""
-    results = []
-    for one in map(recipe.load, recipe.names()):
-        history = history_of(asked.plan_name(one), root)
-        if history is not None:
-            results.append(judge(one, history))
-    return results
 
 
 def history_of(name: str, root: Path) -> History | None:
@@ -104,7 +102,7 @@ def history_of(name: str, root: Path) -> History | None:
 
 
 def write(results: list[RecipeResult], asked: Asked, root: Path) -> tuple[Path, list[str]]:
-    """Write the page, its tables, and the same as markdown; where it is, and a line for each finding."""
+    """Write the page, its tables, and the same as Markdown; return where it is, and a line for each finding."""
     names = {result.recipe.source: asked.plan_name(result.recipe) for result in results}
     links = {source: pages(root / STUDIES / name) for source, name in names.items()}
 
@@ -113,35 +111,25 @@ def write(results: list[RecipeResult], asked: Asked, root: Path) -> tuple[Path, 
         return path if path.exists() else None
 
     about, now = about_now(root), time.time_ns() // 1_000_000
-    failed = demonstration(names, root)
-    report = build(
-        results,
-        failed,
-        now=now,
-        about=about,
-        pages=lambda source, run: links[source](run),
-        own=own,
-    )
+    failure = demonstration(names, root)
+    report = build(results, failure, now=now, about=about, pages=lambda source, run: links[source](run), own=own)
     mode = "-".join(part for part in ("quick" if asked.quick else "", f"limit{asked.limit}" if asked.limit else "") if part)
     folder = root / (REPORT.with_name(f"{REPORT.name}-{mode}") if mode else REPORT)
     report.write(folder)
-    (folder / "reproduction.md").write_text(
-        to_markdown(results, about, now, [verdict(failed)] if failed else []), encoding="utf-8"
-    )
-    counts = [
-        f"{sum(result.count(word) for result in results)} {word}" for word in ("reproduced", "better", "worse", "not comparable")
-    ]
-    return folder / "index.html", [f"rows: {', '.join(counts)}", *(f"{one.level}: {one.title}" for one in report.findings)]
+    text = to_markdown(results, about, now, [verdict(failure)] if failure else [])
+    (folder / "reproduction.md").write_text(text, encoding="utf-8")
+    counts = ", ".join(f"{sum(result.count(word) for result in results)} {word}" for word in WORDS)
+    return folder / INDEX, [f"rows: {counts}", *(f"{one.level}: {one.title}" for one in report.page.verdicts)]
 
 
 def demonstration(names: Mapping[str, str], root: Path) -> Demonstration | None:
-    """The failure that was recreated on purpose, where that was done."""
+    """Return the failure that was recreated on purpose, where that was done."""
     paths = [root / STUDIES / name / FAILURE for name in names.values()]
     return next((Demonstration.of(artifacts.read_sealed(path)) for path in paths if path.exists()), None)
 
 
 def about_now(root: Path) -> dict[str, Any]:
-    """With what this report is made."""
+    """Return what this report is made with."""
     commit, dirty = lineage.git_state(root)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     number = "" if device.type == "cuda" else f", {formats.plural(usable_cores(), 'core')}"
@@ -155,7 +143,7 @@ def about_now(root: Path) -> dict[str, Any]:
 
 
 def listing(root: Path) -> Table:
-    """Rows, on how many seeds they are trained here, and what their sources report."""
+    """List rows, on how many seeds they are trained here, and what their sources report."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column, width in (("row", 24), ("seeds", 5), ("reported", 18), ("title", 26)):
         table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=width)
@@ -169,7 +157,6 @@ def listing(root: Path) -> Table:
 
 
 def _headline(reported: Mapping[str, Figure]) -> str:
-    """The figure that a row is known by: ``test 98.96 %``."""
-    order = ("test_accuracy", "test_recall_weighted", "validation_accuracy", *reported)
-    found = next((name for name in order if name in reported), None)
-    return f"{found.replace('_accuracy', '').replace('_', ' ')} {reported[found].text}" if found else "–"
+    """Return the figure that a row is known by: ``test 98.96 %``."""
+    name = next((name for name in (*DECISIVE, *reported) if name in reported), None)
+    return f"{name.replace('_accuracy', '').replace('_', ' ')} {reported[name].text}" if name else "–"

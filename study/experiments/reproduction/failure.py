@@ -19,12 +19,11 @@ from pipeline.models.classifier import Classifier
 from pipeline.verdict import Verdict
 from study.state.history import Run
 
-CLASSES = (0, 4, 7)  # those that the reports of source 004 show with precision and recall 0
 BINS, SEED = 15, 0  # of the calibration's diagram
 
 
-def break_labels(test: Split, classes: Sequence[int] = CLASSES) -> Split:
-    """The same images with the labels of some classes exchanged in a circle, and without the last image.
+def break_labels(test: Split, classes: Sequence[int]) -> Split:
+    """Return the same images with the labels of some classes exchanged in a circle, and without the last image.
 
     Parameters
     ----------
@@ -50,7 +49,7 @@ def break_labels(test: Split, classes: Sequence[int] = CLASSES) -> Split:
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read the test images, and what is said of the network that was scored on it.
+    """One way to read the test images, and the verdicts on the network that was scored on it.
 
     recall : per class, in [0, 1]; None for a class without images
     confusion : rows true, as read; columns predicted
@@ -83,9 +82,19 @@ class Demonstration:
     broken: Reading
 
     @property
+    def broken_names(self) -> list[str]:
+        return [self.classes[label] for label in self.broken_labels]
+
+    @property
+    def exchanged(self) -> str:
+        """The broken labels and what each is read as: ``0 as 4, 4 as 7, 7 as 0``."""
+        names = self.broken_names
+        return ", ".join(f"{right} as {wrong}" for right, wrong in zip(names, (*names[1:], names[0]), strict=True))
+
+    @property
     def caught(self) -> bool:
         """Whether the broken reading is called bad for its classes and for its gap."""
-        return all(found is not None and found.level == "bad" for found in (self.broken.lost, self.broken.gap))
+        return all(alarm is not None and alarm.level == "bad" for alarm in (self.broken.lost, self.broken.gap))
 
     @property
     def false_alarm(self) -> bool:
@@ -101,9 +110,7 @@ class Demonstration:
         return TypeAdapter(cls).validate_python(tree)
 
 
-def demonstrate(
-    classifier: Classifier, data: SearchData, test: Split, run: Run, classes: Sequence[int] = CLASSES
-) -> Demonstration:
+def demonstrate(classifier: Classifier, data: SearchData, test: Split, run: Run, classes: Sequence[int]) -> Demonstration:
     """Score a trained network on the whole and on the broken test images, and have the health verdicts judge both.
 
     classifier : the weights kept of ``run``, in evaluation mode
@@ -126,7 +133,7 @@ def demonstrate(
 def _reading(probs: np.ndarray, labels: np.ndarray, validation: Metrics, data: SearchData, run: Run) -> Reading:
     scores = metrics.score(probs, labels, validation.classes)
     reliability = calibration.reliability(probs, labels, BINS, np.random.default_rng(SEED))
-    told = {
+    training = {
         "state": "diverged" if run.cause == "diverged" else "finished",
         "reason": run.reason or "",
         "epochs_run": len(run.epochs),
@@ -134,7 +141,7 @@ def _reading(probs: np.ndarray, labels: np.ndarray, validation: Metrics, data: S
         "stopped_early": len(run.epochs) < run.config.train.epochs,
     }
     counts = data.info.counts["train"]
-    verdicts = health.judge(scores, validation, reliability, pd.DataFrame(run.epochs), told, counts, 1, ())
+    verdicts = health.judge(scores, validation, reliability, pd.DataFrame(run.epochs), training, counts, 1, ())
     return Reading(
         accuracy=scores.accuracy,
         recall=tuple(None if math.isnan(value) else float(value) for value in scores.per_class.recall),
@@ -145,16 +152,16 @@ def _reading(probs: np.ndarray, labels: np.ndarray, validation: Metrics, data: S
     )
 
 
-def verdict(told: Demonstration) -> Verdict:
-    """Whether the failure was noticed, and whether the same network on the whole test set is left in peace."""
-    exchanged = ", ".join(told.classes[label] for label in told.broken_labels)
-    titles = [found.title for found in (told.broken.lost, told.broken.gap) if found]
+def verdict(demonstration: Demonstration) -> Verdict:
+    """Judge whether the failure was noticed, and whether the same network on the whole test set is left in peace."""
+    whole, broken = demonstration.whole, demonstration.broken
+    titles = [alarm.title for alarm in (broken.lost, broken.gap) if alarm]
     evidence = (
-        f"{told.network}, labels {exchanged} exchanged and one image lost: test {told.broken.accuracy}, validation "
-        f"{told.validation}. Said of it: {'; '.join(titles) or 'nothing'}. On the whole test set: {told.whole.accuracy}, "
-        f"{'with an alarm all the same' if told.false_alarm else 'no alarm'}."
+        f"{demonstration.network}, labels {', '.join(demonstration.broken_names)} exchanged and one image lost: test "
+        f"{broken.accuracy}, validation {demonstration.validation}. Verdicts: {'; '.join(titles) or 'none'}. On the whole test "
+        f"set: {whole.accuracy}, {'with an alarm all the same' if demonstration.false_alarm else 'no alarm'}."
     )
-    if told.caught and not told.false_alarm:
+    if demonstration.caught and not demonstration.false_alarm:
         return Verdict("good", "A test pipeline broken like that of 004 is caught, and the sound one raises no alarm", evidence)
-    what = "raises an alarm on the sound test set, too" if told.caught else "is not caught"
+    what = "raises an alarm on the sound test set, too" if demonstration.caught else "is not caught"
     return Verdict("bad", f"A test pipeline broken like that of 004 {what}", evidence, "See pipeline/evaluation/health.py.")

@@ -1,4 +1,4 @@
-"""A number as a source prints it: the text, its value, and how far rounding can have moved it."""
+"""A number as a source prints it: its value, how far rounding can have moved it, and ours in the same form."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import re
 from dataclasses import dataclass, replace
 
 from pipeline.config import ConfigError
+from pipeline.report import formats
 
-# Figures by what they measure. After epoch 1 their names begin with first_, with the initial weights with before_training_.
-SHARES = (
-    "train_accuracy",
-    "validation_accuracy",
-    "test_accuracy",
-    "test_recall_weighted",
-    "test_f1_weighted",
-    "photographs_accuracy",
-)
-LOSSES = ("train_loss", "validation_loss", "test_loss", "photographs_loss")
-COUNTS = ("epochs_run", "trainable_parameters")
-EARLIER = ("first_", "before_training_")
+KINDS = {  # of figures, each with its name for people
+    "share": {
+        "train_accuracy": "train accuracy",
+        "validation_accuracy": "validation accuracy",
+        "test_accuracy": "test accuracy",
+        "test_recall_weighted": "test recall, weighted",
+        "test_f1_weighted": "test F1, weighted",
+        "photographs_accuracy": "accuracy on photographs",
+    },
+    "loss": {
+        "train_loss": "train loss",
+        "validation_loss": "validation loss",
+        "test_loss": "test loss",
+        "photographs_loss": "loss on photographs",
+    },
+    "count": {"epochs_run": "epochs run", "trainable_parameters": "trainable parameters"},
+}
+EARLIER = {"first_": ", epoch 1", "before_training_": ", untrained"}  # begins a name → ends it for people
 NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d+))?( %)?")
 OF = re.compile(r"(\d+) of ([1-9]\d*)")
 
@@ -39,7 +46,7 @@ class Figure:
 
     @classmethod
     def of(cls, name: str, text: object) -> Figure:
-        """The figure of a name.
+        """Read the figure of a name.
 
         Raises
         ------
@@ -69,17 +76,42 @@ def kind_of(name: str) -> str:
     ConfigError
         There is no figure of this name.
     """
-    plain = name
-    for prefix in EARLIER:
-        plain = plain.removeprefix(prefix)
-    kinds = {"share": SHARES, "loss": LOSSES, "count": COUNTS}
-    kind = next((kind for kind, known in kinds.items() if plain in known), None)
+    plain, _ = _plain(name)
+    kind = next((kind for kind, names in KINDS.items() if plain in names), None)
     if kind is None or (kind == "count" and plain != name):
-        known = ", ".join((*SHARES, *LOSSES, *COUNTS))
+        known = ", ".join(name for names in KINDS.values() for name in names)
         raise ConfigError(
             f"{name}: no such figure; there are {known}, shares and losses also with {' or '.join(EARLIER)} before it"
         )
     return kind
+
+
+def _plain(name: str) -> tuple[str, str]:
+    """Split a name into that of the last epoch's figure, and what tells the epoch."""
+    return next(((name.removeprefix(prefix), end) for prefix, end in EARLIER.items() if name.startswith(prefix)), (name, ""))
+
+
+def title(name: str) -> str:
+    """``validation accuracy, epoch 1`` for ``first_validation_accuracy``."""
+    plain, end = _plain(name)
+    return KINDS[kind_of(name)][plain] + end
+
+
+def written(name: str, reported: Figure | None, value: float | None) -> str:
+    """Write a value of ours as the source writes the same figure; what is unknown is an en dash."""
+    if value is None:
+        return formats.NOTHING
+    kind = kind_of(name)
+    if kind == "count":
+        return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+    if kind == "loss" or (reported is not None and not reported.unit):
+        return f"{value:.4f}"
+    return formats.percent(value)
+
+
+def interval(name: str, reported: Figure | None, ends: tuple[float, float] | None) -> str:
+    """``97.60 to 98.35 %``, the unit once."""
+    return formats.NOTHING if ends is None else formats.span(*ends, lambda value: written(name, reported, value))
 
 
 def _read(text: str) -> Figure | None:

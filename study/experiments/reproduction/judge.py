@@ -1,23 +1,21 @@
-"""Recipes against what was trained of them: each row with its figures, a verdict in a word, and what it rests on."""
+"""Recipes against their trainings: each row with its figures, a verdict in a word, and its basis."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from pipeline.report import formats
 from study.experiments.reproduction.figure import Figure
-from study.experiments.reproduction.measure import Ours, Word, compare, ours, value
+from study.experiments.reproduction.measure import WORDS, Ours, Word, compare, ours, value
 from study.experiments.reproduction.recipe import Recipe, RecipeRow
-from study.experiments.reproduction.words import trainings
 from study.state.history import History, Run
 
 DECISIVE = ("test_accuracy", "test_recall_weighted", "validation_accuracy")  # of a row, the first that can be compared
-UNREPORTED = ("train_accuracy", "validation_accuracy", "test_accuracy")  # shown of a row that the source prints no figure of
+UNREPORTED = ("train_accuracy", "validation_accuracy", "test_accuracy")  # given of a row that the source prints no figure of
 SILENT = "the source prints no figure of this row"
 GUESSES = "before training the network guesses, so no value is better than another; see the findings"
 
@@ -63,6 +61,11 @@ class RowResult:
         return complete(self.runs)
 
     @property
+    def state(self) -> str:
+        """The verdict in a word; without one ``later`` or ``not trained``."""
+        return self.verdict or ("later" if self.row.later else "not trained")
+
+    @property
     def exact(self) -> bool | None:
         """Whether our network has the parameters that are printed; None where one of both is unknown."""
         known = self.parameters is not None and self.row.parameters is not None
@@ -70,7 +73,7 @@ class RowResult:
 
     def by_seed(self, name: str) -> dict[int, float]:
         """Values of a figure by index of the seed, of the trainings that have it."""
-        return {run.replicate: found for run in self.complete if (found := value(run, name)) is not None}
+        return {run.replicate: share for run in self.complete if (share := value(run, name)) is not None}
 
     @cached_property
     def confusion(self) -> np.ndarray | None:
@@ -80,7 +83,7 @@ class RowResult:
 
     @property
     def seconds(self) -> float:
-        """Of device time, all trainings together."""
+        """Seconds of device time, all trainings together."""
         return sum(run.seconds for run in self.runs)
 
 
@@ -96,8 +99,23 @@ class RecipeResult:
     def by_name(self) -> Mapping[str, RowResult]:
         return {result.row.name: result for result in self.rows}
 
+    @property
+    def runs(self) -> list[Run]:
+        return [run for row in self.rows for run in row.runs]
+
+    @property
+    def later(self) -> int:
+        """How many rows are marked later."""
+        return sum(row.row.later is not None for row in self.rows)
+
     def count(self, word: Word) -> int:
-        return sum(result.verdict == word for result in self.rows)
+        return sum(row.verdict == word for row in self.rows)
+
+    @property
+    def summary(self) -> str:
+        """``9 reproduced, 41 better``"""
+        counts = [f"{self.count(word)} {word}" for word in WORDS if self.count(word)]
+        return ", ".join(counts) or "nothing is trained to the end yet"
 
 
 def judge(recipe: Recipe, history: History | None) -> RecipeResult:
@@ -125,11 +143,10 @@ def _row(row: RecipeRow, runs: tuple[Run, ...], images: Mapping[str, int]) -> Ro
 
 
 def _cut(row: RecipeRow, run: Run) -> str | None:
-    """What a quick look, or a limit on the images, took away."""
+    """Say what a quick look, or a limit on the images, took away."""
     limit, epochs = run.config.tree["data"]["limit"], run.config.train.epochs
     if limit == row.params.data.limit and epochs == row.params.train.epochs:
         return None
-
     asked, whole = row.params.data.limit, row.params.train.epochs
     images = "all images" if limit is None else f"{limit:,} images"
     return f"{images}, {formats.plural(epochs, 'epoch')} instead of {'all' if asked is None else f'{asked:,}'}, {whole}"
@@ -137,7 +154,7 @@ def _cut(row: RecipeRow, run: Run) -> str | None:
 
 def _figure(row: RecipeRow, name: str, runs: Sequence[Run], images: Mapping[str, int], cut: str | None) -> Judged:
     ended, reported = complete(runs), row.reported[name]
-    values = [found for run in ended if (found := value(run, name)) is not None]
+    values = [share for run in ended if (share := value(run, name)) is not None]
     n = _images(name, ended, images)
     measured = ours(name, values, n) if values else None
     reason = row.not_comparable.get(name) or cut or row.later or (GUESSES if name.startswith("before_training_") else None)
@@ -147,28 +164,28 @@ def _figure(row: RecipeRow, name: str, runs: Sequence[Run], images: Mapping[str,
 
 
 def _alone(runs: Sequence[Run], images: Mapping[str, int]) -> tuple[Judged, ...]:
-    """Our accuracies of a row that the source prints no figure of."""
-    found = {name: [share for run in complete(runs) if (share := value(run, name)) is not None] for name in UNREPORTED}
+    """Return our accuracies of a row that the source prints no figure of."""
     ended = complete(runs)
+    values = {name: [share for run in ended if (share := value(run, name)) is not None] for name in UNREPORTED}
     return tuple(
         Judged(name, None, ours(name, shares, _images(name, ended, images)), "not comparable", SILENT)
-        for name, shares in found.items()
+        for name, shares in values.items()
         if shares
     )
 
 
 def _missing(runs: Sequence[Run], otherwise: str) -> str:
-    """Why there is no value of our own."""
+    """Say why there is no value of our own."""
     if complete(runs):
         return otherwise
     failed = [run for run in runs if run.state == "FAIL"]
     if failed and len(failed) == len(runs):
-        return f"{trainings(len(runs))} failed: {failed[0].reason or failed[0].cause}"
+        return f"{formats.plural(len(runs), 'training')} failed: {failed[0].reason or failed[0].cause}"
     return "not trained to the end yet"
 
 
 def _images(name: str, ended: Sequence[Run], images: Mapping[str, int]) -> int | None:
-    """Of which a figure is a share."""
+    """Return the number of images that a figure is a share of."""
     if "test_" in name:
         return next((run.test.n for run in ended if run.test), None)
     return images.get(name.removeprefix("first_").partition("_")[0])
@@ -177,7 +194,7 @@ def _images(name: str, ended: Sequence[Run], images: Mapping[str, int]) -> int |
 def _verdict(
     row: RecipeRow, runs: Sequence[Run], figures: Sequence[Judged], cut: str | None
 ) -> tuple[Word | None, str, str | None]:
-    """That of the row: of its decisive figure, with a word on trainings that failed."""
+    """Return the row's verdict: that of its decisive figure, noting failed trainings; its basis, and the figure's name."""
     if row.later is not None:
         return None, row.later, None
     if not complete(runs):
@@ -190,41 +207,5 @@ def _verdict(
     order = sorted(figures, key=lambda figure: DECISIVE.index(figure.name) if figure.name in DECISIVE else len(DECISIVE))
     chosen = next((figure for figure in order if figure.verdict != "not comparable"), order[0])
     lost = len(runs) - len(complete(runs))
-    basis = chosen.basis + (f"; {lost} of {trainings(len(runs))} did not end well" if lost else "")
+    basis = chosen.basis + (f"; {lost} of {formats.plural(len(runs), 'training')} did not end well" if lost else "")
     return chosen.verdict, basis, chosen.name
-
-
-def table(results: Sequence[RecipeResult]) -> list[dict[str, Any]]:
-    """A line for each figure, and one for a row that has none: the content of ``table.csv`` and of the page's tables."""
-    return [
-        _line(result.recipe, found, figure)
-        for result in results
-        for found in result.rows
-        for figure in (found.figures or (None,))
-    ]
-
-
-def _line(recipe: Recipe, found: RowResult, figure: Judged | None) -> dict[str, Any]:
-    mine, reported = (figure.ours, figure.reported) if figure else (None, None)
-    low, high = (mine.prediction if mine else None) or (None, None)
-    return {
-        "source": recipe.source,
-        "row": found.row.name,
-        "title": found.row.title,
-        "figure": figure.name if figure else None,
-        "reported": reported.text if reported else None,
-        "reported_value": reported.value if reported else None,
-        "ours": mine.value if mine else None,
-        "low": mine.low if mine else None,
-        "high": mine.high if mine else None,
-        "prediction_low": low,
-        "prediction_high": high,
-        "n": mine.n if mine else 0,
-        "parameters_printed": found.row.parameters,
-        "parameters_ours": found.parameters,
-        "verdict": figure.verdict if figure and found.runs else found.verdict or ("later" if found.row.later else "not trained"),
-        "basis": figure.basis if figure else found.basis,
-        "row_verdict": found.verdict,
-        "device_seconds": found.seconds,
-        "assumed": " ".join((*recipe.assumed, *found.row.assumed)),
-    }

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.evaluation.statistics import Proportion, difference, mean_interval, prediction_interval
-from study.experiments.reproduction.figure import Figure, kind_of
-from study.experiments.reproduction.words import joined
+from study.experiments.reproduction.figure import Figure, interval, kind_of
 from study.state.history import Run
 
+# MNIST as published (LeCun, Cortes & Burges 1998), which all sources use
+TEST = 10_000  # images
+SHAPE = (1, 28, 28)  # of one, (channels, height, width)
+CLASSES = 10
 Word = Literal["reproduced", "better", "worse", "not comparable"]
 WORDS: tuple[Word, ...] = ("reproduced", "better", "worse", "not comparable")
 SCORES = {  # figures of the test images → their names in Run.test
@@ -28,7 +31,7 @@ class Ours:
     """Our values of one figure.
 
     values : one a seed, in the order of the seeds; value : their mean
-    low, high : 95 % interval: t of the mean; of a single share Wilson's over its images; None where there is none
+    low, high, ends : 95 % interval: t of the mean; of a single share Wilson's over its images; None where there is none
     prediction : where a single training lies in 95 % of cases; None with one seed
     """
 
@@ -42,20 +45,24 @@ class Ours:
     def n(self) -> int:
         return len(self.values)
 
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
 
 def value(run: Run, name: str) -> float | None:
-    """What a training came to in a figure; None where that was not measured. Figures of epochs are of the last, or the first."""
+    """Return a training's figure; None where it was not measured. Figures of epochs are of the last, or the first."""
     if name in SCORES:
-        found = getattr(run.test, SCORES[name], None)
+        result = getattr(run.test, SCORES[name], None)
     elif name == "epochs_run":
-        found = len(run.epochs)
+        result = len(run.epochs)
     else:
-        found = getattr(run.epochs[0 if name.startswith("first_") else -1], name.removeprefix("first_"), None)
-    return None if found is None else float(found)
+        result = getattr(run.epochs[0 if name.startswith("first_") else -1], name.removeprefix("first_"), None)
+    return None if result is None else float(result)
 
 
 def ours(name: str, values: Sequence[float], images: int | None) -> Ours:
-    """The mean of our values and how far it can be trusted.
+    """Return the mean of our values and how far it can be trusted.
 
     values : at least one; images : that a share is of, None where that is unknown
     """
@@ -72,21 +79,21 @@ def ours(name: str, values: Sequence[float], images: int | None) -> Ours:
     return Ours(tuple(values), values[0], None, None, None)
 
 
-def compare(name: str, reported: Figure, found: Ours, images: int | None) -> tuple[Word, str]:
-    """The verdict on one figure, and what it rests on.
+def compare(name: str, reported: Figure, mine: Ours, images: int | None) -> tuple[Word, str]:
+    """Return the verdict on one figure, and its basis.
 
     The reported figure stands for all that would be printed like it, ± half a unit of its last digit. With several seeds it is
     reproduced where that overlaps the prediction interval of a single training, as the source's is one. With one seed there is
     no such interval: then chance is that of the images alone, Newcombe's interval of the difference of two shares.
     """
     low, high = reported.value - reported.half_unit, reported.value + reported.half_unit
-    if found.prediction is not None:
-        ends = joined(name, reported, *found.prediction)
-        basis = f"a single training lies within {ends} (95 %, from {found.n} seeds)"
-        inside = found.prediction[0] <= high and low <= found.prediction[1]
+    if mine.prediction is not None:
+        ends = interval(name, reported, mine.prediction)
+        basis = f"a single training lies within {ends} (95 %, from {mine.n} seeds)"
+        inside = mine.prediction[0] <= high and low <= mine.prediction[1]
     elif kind_of(name) == "share" and images:
-        nearest = min(max(found.value, low), high)
-        delta = difference(*(Proportion.of(_successes(share, images), images) for share in (found.value, nearest)))
+        nearest = min(max(mine.value, low), high)
+        delta = difference(*(Proportion.of(_successes(share, images), images) for share in (mine.value, nearest)))
         basis = f"1 seed: chance of the {images:,} images only"
         inside = delta.low <= 0 <= delta.high
     else:
@@ -95,7 +102,7 @@ def compare(name: str, reported: Figure, found: Ours, images: int | None) -> tup
         return "reproduced", basis
     if kind_of(name) == "count":
         return "not comparable", "it differs by more than chance, but neither more nor less of it is better"
-    more = found.value > reported.value
+    more = mine.value > reported.value
     return "better" if more == (kind_of(name) == "share") else "worse", basis
 
 

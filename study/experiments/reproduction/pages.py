@@ -33,18 +33,18 @@ KEPT = ("model.json", "weights.safetensors", "weights_epoch1.safetensors")
 
 @dataclass(frozen=True)
 class Facts:
-    """What a page tells of a training, besides what is on its images.
+    """A training with what its page says of it besides its images.
 
     lineage : of the study
     place : its data; openings : of their test set, this one included
-    told : ``run_id``, ``experiment_id`` and ``tracking_uri`` of its run in MLflow; ids are None where it is not recorded
+    recorded : ``run_id``, ``experiment_id`` and ``tracking_uri`` of its run in MLflow; ids are None where it is not recorded
     """
 
     run: Run
     lineage: Lineage
     place: Arrays
     openings: int
-    told: Mapping[str, Any]
+    recorded: Mapping[str, Any]
 
 
 def write_page(facts: Facts, folder: Path, test: Split, settings: Evaluate) -> None:
@@ -70,14 +70,14 @@ def write_page(facts: Facts, folder: Path, test: Split, settings: Evaluate) -> N
         artifacts.write_json(model / "run.json", about)
         with artifacts.atomic_folder(evaluation) as fresh:
             write(assessment, test, fresh)
-            artifacts.write_json(fresh / "tracked.json", asdict(Recorded(**{**facts.told, "model_uri": None})))
+            artifacts.write_json(fresh / "tracked.json", asdict(Recorded(**{**facts.recorded, "model_uri": None})))
         text = page.render(Inputs.read(place.raw, place.search, place.checks, model, evaluation))
     with artifacts.atomic_path(folder / PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def _account(facts: Facts, images: int) -> dict[str, Any]:
-    """What the train stage would have written of this training (``run.json``)."""
+    """Return the ``run.json`` that the train stage would have written."""
     run, lineage_of_study = facts.run, facts.lineage
     tree = to_tree(parse(run.config.tree))
     seconds, epochs = run.seconds, len(run.epochs)
@@ -109,5 +109,5 @@ def _account(facts: Facts, images: int) -> dict[str, Any]:
         "seconds": seconds,
         "images_per_second": epochs * images / seconds if seconds else None,
         "model_uri": None,
-        **facts.told,
+        **facts.recorded,
     }

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.config import ConfigError, Params, parse, to_tree
+from pipeline.verdict import Level
 from study.engine.plan import NAME, Plan, Row
 from study.engine.request import changed
 from study.experiments.reproduction.figure import Figure, kind_of
@@ -24,9 +25,11 @@ T = TypeVar("T")
 FOLDER = Path(__file__).with_name("recipes")
 QUICK_IMAGES, QUICK_EPOCHS = 10_000, 3  # of a quick look, at most: enough to see that every row trains
 SECTIONS = ("data", "model", "train")
-RECIPE = ("source", "title", "assumed", "base", "rows", "claims")
+RECIPE = ("source", "title", "assumed", "base", "rows", "claims", "findings", "failure")
 ROW = ("title", "set", "parameters", "reported", "confusion", "assumed", "not_comparable", "later")
 CLAIM = ("text", "rows", "figure")
+FINDING = ("level", "title", "evidence", "remedy", "ours")
+FAILURE = ("row", "classes", "printed")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,29 @@ class Claim:
     text: str
     rows: tuple[str, ...]
     figure: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the printed figures say by themselves, as a verdict.
+
+    ours : what is added of our own trainings, a name in :data:`study.experiments.reproduction.sources.OURS`
+    """
+
+    level: Level
+    title: str
+    evidence: str
+    remedy: str = ""
+    ours: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failure of the source, to be made on purpose by losing classes on a row's network; ``printed``: its own words on test."""
+
+    row: str
+    classes: tuple[int, ...]
+    printed: str
 
 
 @dataclass(frozen=True)
@@ -68,7 +94,7 @@ class RecipeRow:
     later: str | None
 
     def same_configuration(self, other: RecipeRow) -> bool:
-        """As far as the source describes them."""
+        """Return whether both are the same as far as the source describes them."""
         mine, theirs = self.params, other.params
         return (mine.data, mine.model, mine.train) == (theirs.data, theirs.model, theirs.train)
 
@@ -87,27 +113,20 @@ class Recipe:
     base: Params
     rows: tuple[RecipeRow, ...]
     claims: tuple[Claim, ...]
+    findings: tuple[Finding, ...] = ()
+    failure: Failure | None = None
 
     def row(self, name: str) -> RecipeRow:
-        """The row of a name.
-
-        Raises
-        ------
-        UsageError
-            There is none.
-        """
+        """Return the row of a name. Raises UsageError where there is none."""
         return _pick(name, {row.name: row for row in self.rows}, f"recipe {self.source} has no row")
 
     def plan(self, seeds: int, limit: int | None = None, quick: bool = False) -> Plan:
-        """The rows that are trained here, each on ``seeds`` seeds.
+        """Plan the rows that are trained here, each on ``seeds`` seeds.
 
         limit : at most this many training and validation images, and as many test images; None: all, or 10,000 if ``quick``
         quick : at most three epochs
 
-        Raises
-        ------
-        UsageError
-            ``seeds`` or ``limit`` is impossible.
+        Raises UsageError where ``seeds`` or ``limit`` is impossible.
         """
         if seeds < 1:
             raise UsageError(f"--seeds must be at least 1, got {seeds}")
@@ -117,29 +136,17 @@ class Recipe:
 
 
 def names() -> list[str]:
-    """The sources that there are recipes of, in order."""
+    """Return the sources that have recipes, in order."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load(name: str) -> Recipe:
-    """A shipped recipe.
-
-    Raises
-    ------
-    UsageError
-        There is none of this name, or it breaks a rule.
-    """
+    """Return a shipped recipe. Raises UsageError where there is none of this name, or it breaks a rule."""
     return read(_pick(name, {known: FOLDER / f"{known}.yaml" for known in names()}, "there is no recipe"))
 
 
 def read(path: Path) -> Recipe:
-    """A recipe from its file.
-
-    Raises
-    ------
-    UsageError
-        The file is no YAML, or breaks a rule: one line with file, row, rule and value.
-    """
+    """Return the recipe in a file. Raises UsageError, one line with file, row, rule and value, where it breaks a rule."""
     with _place(path.name):
         try:
             tree = YAML(typ="safe").load(path)
@@ -152,8 +159,7 @@ def read(path: Path) -> Recipe:
 
 
 def _recipe(tree: Mapping[str, Any]) -> Recipe:
-    base = parse(_mapping(tree["base"], SECTIONS))
-    rows = []
+    base, rows, failure = parse(_mapping(tree["base"], SECTIONS)), [], None
     for name, content in _mapping(tree["rows"]).items():
         with _place(f"row {name}"):
             if not NAME.fullmatch(name):
@@ -163,6 +169,9 @@ def _recipe(tree: Mapping[str, Any]) -> Recipe:
     for index, content in enumerate(_list(tree, "claims", dict)):
         with _place(f"claims[{index}]"):
             claims.append(_claim(_mapping(content, CLAIM, CLAIM), [row.name for row in rows]))
+    if "failure" in tree:
+        content = _mapping(tree["failure"], FAILURE, FAILURE)
+        failure = Failure(_text(content, "row"), _list(content, "classes", int), _text(content, "printed"))
     return Recipe(
         source=_text(tree, "source"),
         title=_text(tree, "title"),
@@ -170,6 +179,8 @@ def _recipe(tree: Mapping[str, Any]) -> Recipe:
         base=base,
         rows=tuple(rows),
         claims=tuple(claims),
+        findings=tuple(map(_finding, _list(tree, "findings", dict))),
+        failure=failure,
     )
 
 
@@ -187,10 +198,11 @@ def _row(name: str, tree: Mapping[str, Any], base: Params) -> RecipeRow:
     parameters = tree.get("parameters")
     if parameters is not None and (type(parameters) is not int or parameters < 0):
         raise ConfigError(f"parameters: must be a whole number, got {parameters!r}")
+    outer_first = sorted(changes.items(), key=lambda change: len(change[0]))  # model is replaced before model.batch_norm
     return RecipeRow(
         name=name,
         title=_text(tree, "title"),
-        params=parse(changed(to_tree(base), copy.deepcopy(dict(sorted(changes.items(), key=_outer_first))))),
+        params=parse(changed(to_tree(base), copy.deepcopy(dict(outer_first)))),
         changes=changes,
         parameters=parameters,
         reported=reported,
@@ -199,11 +211,6 @@ def _row(name: str, tree: Mapping[str, Any], base: Params) -> RecipeRow:
         not_comparable=reasons,
         later=_text(tree, "later") if tree.get("later") is not None else None,
     )
-
-
-def _outer_first(change: tuple[str, Any]) -> int:
-    """A path is longer than all that it lies in: model is replaced before model.batch_norm is, however they are written."""
-    return len(change[0])
 
 
 def _claim(tree: Mapping[str, Any], known: Sequence[str]) -> Claim:
@@ -216,6 +223,10 @@ def _claim(tree: Mapping[str, Any], known: Sequence[str]) -> Claim:
     return Claim(_text(tree, "text"), rows, figure)
 
 
+def _finding(tree: Mapping[str, Any]) -> Finding:
+    return Finding(**{key: _text(tree, key) for key in _mapping(tree, FINDING, FINDING[:3])})  # type: ignore[arg-type]
+
+
 def _confusion(value: Any) -> tuple[tuple[int, ...], ...] | None:
     if value is None:
         return None
@@ -226,7 +237,7 @@ def _confusion(value: Any) -> tuple[tuple[int, ...], ...] | None:
 
 
 def _planned(row: RecipeRow, limit: int | None, quick: bool) -> Row:
-    """The row of the plan, cut short where that is asked for; what is cut is among its changes."""
+    """Return the row of the plan, cut short where that is asked for; what is cut is among its changes."""
     data, train = row.params.data, row.params.train
     cut: dict[str, Any] = {}
     if quick:
@@ -243,7 +254,7 @@ def _planned(row: RecipeRow, limit: int | None, quick: bool) -> Row:
 
 @contextmanager
 def _place(where: str) -> Iterator[None]:
-    """Puts a place before what is wrong there, as in ``001.yaml: row exp1: …``."""
+    """Put a place before what is wrong there, as in ``001.yaml: row exp1: …``."""
     try:
         yield
     except ConfigError as error:
@@ -259,7 +270,7 @@ def _pick(name: str, known: Mapping[str, T], refusal: str) -> T:
 
 
 def _mapping(value: Any, keys: Sequence[str] = (), required: Sequence[str] = ()) -> dict[str, Any]:
-    """A mapping with text as keys; only ``keys``, if there are any, and all that are required."""
+    """Return a mapping with text as keys; only ``keys``, if there are any, and all that are required."""
     if not isinstance(value, Mapping):
         raise ConfigError(f"must be a mapping of {', '.join(keys) or 'names to values'}, got {value!r}")
     for key in value:
@@ -283,6 +294,6 @@ def _text(tree: Mapping[str, Any], key: str) -> str:
 def _list(tree: Mapping[str, Any], key: str, kind: type[T]) -> tuple[T, ...]:
     value = tree.get(key) or []
     if not isinstance(value, list) or not all(isinstance(item, kind) for item in value):
-        what = "sentences or names" if kind is str else "mappings"
+        what = {str: "sentences or names", int: "labels"}.get(kind, "mappings")
         raise ConfigError(f"{key}: must be a list of {what}, got {value!r}")
     return tuple(value)

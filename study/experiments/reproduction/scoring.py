@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -23,6 +24,7 @@ from pipeline.report import formats
 from study.engine.carry_out import Places, data_of
 from study.experiments.reproduction.failure import demonstrate
 from study.experiments.reproduction.pages import Facts, write_page
+from study.experiments.reproduction.recipe import load
 from study.lineage.chain import ids
 from study.state.errors import StudyError
 from study.state.history import History, Run
@@ -30,25 +32,24 @@ from study.state.journal import Journal
 from study.state.records import RunTest, content_of
 
 FAILURE = "failure.json"  # in the folder of a plan: source 004's failure, recreated on purpose
-DEMONSTRATED = {"004": "cnn-1.s0"}  # by source, the training on which it is recreated
 
 
 def score(folder: Path, run: Run, test: Split) -> RunTest:
-    """The scores of a kept network, and of the same training after its first epoch and before it."""
+    """Score a kept network, and the same training after its first epoch and before it."""
     network = classifier.load(folder)
     _, probs = inspection.outputs(network, test.images)
-    found = metrics.score(probs, test.labels, network.classes)
+    scores = metrics.score(probs, test.labels, network.classes)
     fresh = build(network.card.model, network.shape, len(network.classes), run.seed)
     network.network.load_state_dict(fresh.state_dict())
     return RunTest(
-        accuracy=found.accuracy.value,
-        successes=found.accuracy.successes,
-        n=found.accuracy.n,
-        log_loss=found.log_loss,
-        f1_weighted=found.weighted["f1"],
-        recall_weighted=found.weighted["recall"],
-        f1_macro=found.macro["f1"],
-        confusion=found.confusion.tolist(),
+        accuracy=scores.accuracy.value,
+        successes=scores.accuracy.successes,
+        n=scores.accuracy.n,
+        log_loss=scores.log_loss,
+        f1_weighted=scores.weighted["f1"],
+        recall_weighted=scores.weighted["recall"],
+        f1_macro=scores.macro["f1"],
+        confusion=scores.confusion.tolist(),
         first_accuracy=_accuracy(classifier.load(folder, "weights_epoch1.safetensors"), test),
         initial_accuracy=_accuracy(network, test),
     )
@@ -60,7 +61,7 @@ def _accuracy(network: classifier.Classifier, test: Split) -> float:
 
 
 def unscored(history: History) -> list[Run]:
-    """Trainings whose weights have not been scored; those that failed have none that are worth it."""
+    """Return trainings whose weights have not been scored; those that failed have none that are worth it."""
     return [run for run in history.planned if run.state == "COMPLETE" and run.test is None]
 
 
@@ -80,6 +81,7 @@ def score_all(journal: Journal, places: Places, root: Path, settings: Evaluate) 
         A scoring process was killed.
     """
     history, folder = journal.history, journal.folder
+    failure = load(history.spec.name.split("-")[1]).failure
     waiting = unscored(history)
     if not waiting:
         return True
@@ -94,8 +96,8 @@ def score_all(journal: Journal, places: Places, root: Path, settings: Evaluate) 
             test, openings = open_test(places.of[section].test, log, runs[0].fingerprint, reader)
             for run in runs:
                 facts = Facts(run, history.lineage, places.of[section], openings, _in_mlflow(folder, run))
-                demonstrated = run.key == DEMONSTRATED.get(history.spec.name.split("-")[1])
-                scores[pool.submit(_judge, folder, facts, test, settings, demonstrated)] = run.key
+                lost = failure.classes if failure and run.key == f"{failure.row}.s0" else ()
+                scores[pool.submit(_judge, folder, facts, test, settings, lost)] = run.key
         for ended in as_completed(scores):
             journal.record("scored", run=scores[ended], test=content_of(ended.result()))
             if journal.stop_asked():
@@ -114,28 +116,28 @@ def _alone_on_its_core() -> None:
     threadpool_limits(1)  # of BLAS and OpenMP, for the t-SNE
 
 
-def _judge(folder: Path, facts: Facts, test: Split, settings: Evaluate, demonstrated: bool) -> RunTest:
-    """All that is made of one training after its end; its scores.
+def _judge(folder: Path, facts: Facts, test: Split, settings: Evaluate, lost: Sequence[int]) -> RunTest:
+    """Write what is made of one training after its end; return its scores.
 
     folder : of the plan
-    demonstrated : whether source 004's failure is recreated on this network
+    lost : classes that the source lost on test, to be lost on this network on purpose; none for most
     """
     run = facts.run
     own = folder / "runs" / run.key
     if run.replicate == 0:  # one page for each row
         write_page(facts, own, test, settings)
-    if demonstrated and not (folder / FAILURE).exists():
+    if lost and not (folder / FAILURE).exists():
         data = SearchData.read(facts.place.search)
-        artifacts.write_sealed(folder / FAILURE, demonstrate(classifier.load(own), data, test, run).to_tree())
+        artifacts.write_sealed(folder / FAILURE, demonstrate(classifier.load(own), data, test, run, lost).to_tree())
     return score(own, run, test)
 
 
 def _in_mlflow(folder: Path, run: Run) -> dict[str, Any]:
-    """Where MLflow has the run, as far as the recorder has said so by now."""
-    told = ids(folder)
-    run_id = told["runs"].get(run.key)
+    """Return where MLflow has the run, as far as the recorder has said so by now."""
+    address = ids(folder)
+    run_id = address["runs"].get(run.key)
     return {
         "run_id": run_id,
-        "experiment_id": told["experiment_id"] if run_id else None,
-        "tracking_uri": told["tracking_uri"] or None,
+        "experiment_id": address["experiment_id"] if run_id else None,
+        "tracking_uri": address["tracking_uri"] or None,
     }

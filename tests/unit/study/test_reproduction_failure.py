@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from pipeline.evaluation.metrics import score
 from pipeline.models.classifier import Classifier
 from pipeline.training.loop import Training
 from study.experiments.reproduction.failure import Demonstration, break_labels, demonstrate, verdict
+from study.experiments.reproduction.recipe import load
 from study.state.history import Run
 from study.state.records import Epoch, RunConfig, parsed
 
@@ -29,6 +30,11 @@ PARAMS = Params(
     model=Model(conv=(ConvBlock(out=8, kernel=5, pool=Pool()), ConvBlock(out=16, kernel=5, pool=Pool()))),
     train=Train(epochs=8, batch_size=40, lr=0.006),
 )
+
+
+FAILURE = load("004").failure
+assert FAILURE
+LOST = FAILURE.classes
 
 
 @dataclass(frozen=True)
@@ -54,13 +60,13 @@ def trained() -> Trained:
     run = Run(
         "arch-1.s0", "planned", trial=0, config=RunConfig(to_tree(PARAMS)), origin="arch-1", asked=0, state="COMPLETE", **told
     )
-    run.epochs, run.kept_epoch = [parsed(Epoch, vars(epoch)) for epoch in training.history], training.kept_epoch
+    run.epochs, run.kept_epoch = [parsed(Epoch, asdict(epoch)) for epoch in training.history], training.kept_epoch
     return Trained(training.finish(), data, run)
 
 
 @pytest.fixture(scope="module")
 def demonstration(trained: Trained) -> Demonstration:
-    return demonstrate(trained.classifier, trained.data.search, trained.data.test, trained.run)
+    return demonstrate(trained.classifier, trained.data.search, trained.data.test, trained.run, LOST)
 
 
 def test_the_broken_reading_is_caught_by_the_health_verdicts(demonstration: Demonstration) -> None:
@@ -77,7 +83,7 @@ def test_the_broken_reading_is_caught_by_the_health_verdicts(demonstration: Demo
 def test_of_a_perfect_network_the_broken_classes_are_never_predicted_correctly() -> None:
     labels = np.arange(400) % 10
     validation = score(np.eye(10)[labels], labels, CLASSES)
-    broken = break_labels(Split(np.zeros((401, 1, 1, 1), np.uint8), np.append(labels, 1)))
+    broken = break_labels(Split(np.zeros((401, 1, 1, 1), np.uint8), np.append(labels, 1)), LOST)
     found = lost_classes(score(np.eye(10)[labels], broken.labels, CLASSES), validation)
     assert found is not None
     assert (found.level, found.title) == ("bad", "Classes 0, 4 and 7 are never predicted correctly")

@@ -16,11 +16,13 @@ from pipeline.evaluation.statistics import Proportion
 from pipeline.verdict import Verdict
 from study.experiments.reproduction import recipe
 from study.experiments.reproduction.failure import Demonstration, Reading
+from study.experiments.reproduction.figure import interval, title
+from study.experiments.reproduction.figure import written as as_printed
 from study.experiments.reproduction.judge import RecipeResult, judge
 from study.experiments.reproduction.markdown import to_markdown
-from study.experiments.reproduction.page import Report, build
+from study.experiments.reproduction.page import build
 from study.experiments.reproduction.recipe import RecipeRow
-from study.experiments.reproduction.words import joined, name, shown
+from study.report.frame import Report
 from study.state.history import Run
 
 ABOUT = {
@@ -123,7 +125,7 @@ def test_every_row_stands_there_with_what_is_reported_and_what_is_ours(written: 
                 assert figure.reported is not None
                 assert figure.reported.text in text
                 if figure.ours:
-                    assert " ".join(shown(figure.name, figure.reported, figure.ours.value).split()) in text
+                    assert " ".join(as_printed(figure.name, figure.reported, figure.ours.value).split()) in text
     assert "4,470 parameters, as printed" in text
     assert "4,526 parameters" in text
     assert text.count("later") >= 3
@@ -133,8 +135,10 @@ def test_the_headline_counts_verdicts_of_rows(written: tuple[Any, Report, Path])
     found, report, _ = written
     words = [row.verdict for result in found for row in result.rows if row.verdict]
     assert "worse" in words
-    assert report.view["headline"]["judged"] == len(words) == 15
-    assert [int(key.value or 0) for key in report.view["headline"]["figures"][:4]] == [
+    head = report.page.head
+    assert len(words) == 15
+    assert head.number == (words.count("reproduced"), f"{words.count('reproduced')}", "of 15")
+    assert [int(key.value or 0) for key in head.keys[:4]] == [
         words.count(word) for word in ("reproduced", "better", "worse", "not comparable")
     ]
     assert "1 failed" in page_of(written[2]).text
@@ -142,7 +146,7 @@ def test_the_headline_counts_verdicts_of_rows(written: tuple[Any, Report, Path])
 
 def test_findings_come_first_and_the_demonstration_is_among_them(written: tuple[Any, Report, Path]) -> None:
     text = page_of(written[2]).text
-    titles = [verdict.title for verdict in written[1].findings]
+    titles = [verdict.title for verdict in written[1].page.verdicts]
     assert any("broken like that of 004 is caught" in title for title in titles)
     assert [text.index(title) for title in titles] == sorted(text.index(title) for title in titles)
     assert "Classes 0, 4 and 7 are never predicted correctly" in text
@@ -154,7 +158,7 @@ def test_cost_and_lineage_are_told(written: tuple[Any, Report, Path]) -> None:
     for part in (*(value for value in ABOUT.values() if isinstance(value, str)), "a" * 40, "a" * 32, "4" * 32, "21 Sep 2026"):
         assert part in text
     spent = sum(run.seconds for result in written[0] for row in result.rows for run in row.runs)
-    assert sum(row["device"] for row in written[1].view["costs"]) == spent > 0
+    assert sum(row["device"] for row in written[1].tree["cost"]) == spent > 0
 
 
 def test_the_table_has_a_line_for_each_figure(written: tuple[Any, Report, Path]) -> None:
@@ -170,7 +174,7 @@ def test_the_numbers_are_kept_as_json_with_every_figure_beside_the_page(written:
     tree = json.loads((written[2] / "reproduction.json").read_text())
     assert Demonstration.of(tree["demonstration"]) == DEMONSTRATION
     assert sum(tree["rows"].values()) == 15
-    names = {drawing.name for drawing in written[1].drawings()}
+    names = {drawing.name for drawing in written[1].draw()}
     assert names == {"forest-001", "forest-003", "recalls", "broken-confusion"}
     assert {path.name for path in (written[2] / "figures").iterdir()} == {
         f"{name}{end}" for name in names for end in (".png", ".csv")
@@ -181,13 +185,13 @@ def test_the_numbers_are_kept_as_json_with_every_figure_beside_the_page(written:
 def test_a_printed_confusion_matrix_stands_beside_ours() -> None:
     found = judge(recipe.load("000"), reproductions.told(recipe.load("000"), reproductions.near(), seeds=2))
     report = build([found], None, now=reproductions.START, about={})
-    drawing = next(drawing for drawing in report.drawings() if drawing.name == "confusion-000-exp2")
+    drawing = next(drawing for drawing in report.draw() if drawing.name == "confusion-000-exp2")
     table = drawing.numbers.set_index(["true", "predicted"])
     assert table.loc[("0+6", "1+7"), "reported"] == 5
     ours = [run.test.confusion[3][3] for run in found.by_name["exp2"].complete]
     assert table.loc[("4+9", "4+9"), "ours"] == sum(ours) / 2
     assert "Wrong are 82 of 10,000 test images as reported" in drawing.caption
-    assert "figure-confusion-000-exp2" in Page(report.render(report.drawings())).attributes("id")
+    assert "figure-confusion-000-exp2" in Page(report.html(report.draw())).attributes("id")
 
 
 def test_markdown_says_the_same_with_commit_hardware_and_date(written: tuple[Any, Report, Path]) -> None:
@@ -198,7 +202,7 @@ def test_markdown_says_the_same_with_commit_hardware_and_date(written: tuple[Any
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in tables} == {8, 9}  # costs have seven columns, the others eight
     assert all(row.row.title in text for result in written[0] for row in result.rows)
-    assert all(verdict.title in text for verdict in written[1].findings if "broken like" not in verdict.title)
+    assert all(verdict.title in text for verdict in written[1].page.verdicts if "broken like" not in verdict.title)
 
 
 @pytest.mark.parametrize("state", ["quick", "one seed", "nothing"])
@@ -209,7 +213,7 @@ def test_a_page_is_written_in_every_state(state: str, tmp_path: Path) -> None:
         "nothing": lambda: [judge(recipe.load("001"), None)],
     }[state]()
     report = build(found, None, now=reproductions.START, about={})
-    text = Page(report.render(report.drawings())).text
+    text = Page(report.html(report.draw())).text
     assert {
         "quick": "A quick look: published tables are trained, none is compared",
         "one seed": "With one seed a verdict knows only the chance of the images",
@@ -232,10 +236,10 @@ def test_a_page_is_written_in_every_state(state: str, tmp_path: Path) -> None:
     ],
 )
 def test_ours_are_written_as_the_source_writes_its_own(figure: str, value: float, text: str) -> None:
-    assert shown(figure, None, value) == text
+    assert as_printed(figure, None, value) == text
 
 
 def test_names_and_ranges_of_figures_read_well() -> None:
-    assert name("first_validation_accuracy") == "validation accuracy, epoch 1"
-    assert name("before_training_test_accuracy") == "test accuracy, untrained"
-    assert joined("test_accuracy", None, 0.976, 0.9835) == "97.60 to 98.35\u202f%"
+    assert title("first_validation_accuracy") == "validation accuracy, epoch 1"
+    assert title("before_training_test_accuracy") == "test accuracy, untrained"
+    assert interval("test_accuracy", None, (0.976, 0.9835)) == "97.60 to 98.35\u202f%"
