@@ -104,9 +104,9 @@ class Observed:
     def get(self, known: Known) -> MlflowRun:
         return self._client.get_run(known.run_id)
 
-    def curve(self, known: Known, metric: str) -> list[tuple[int, float]]:
+    def curve(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """Return the steps and values of one metric, in order of steps."""
-        return sorted((point.step, point.value) for point in self._client.get_metric_history(known.run_id, metric))
+        return sorted((point.step, point.value) for point in self._client.get_metric_history(run_id, metric))
 
     def has_model(self, known: Known) -> bool:
         return logged_model(self._client, self.get(known)) is not None

@@ -78,7 +78,7 @@ class ToMlflow:
             known = self._group.begin(run.key, mapping.run_name(run), run.asked, tags)
             tags = {}
         elif run.key not in self._epochs:  # another recorder's; an epoch trained again since then has another time
-            recorded = len({step for step, _ in self._group.curve(known, mapping.CURVE)})
+            recorded = len({step for step, _ in self._group.curve(known.run_id, mapping.CURVE)})
             self._group.log(known, params=mapping.run_params(run))
             self._epochs[run.key] = recorded
         params = None if run.key in self._epochs else mapping.run_params(run)

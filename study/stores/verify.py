@@ -73,7 +73,7 @@ def _mlflow(history: History, store: Store, name: str, alive: bool, folder: Path
     for key, stored in members:
         run = history.runs.get(key)
         if run is not None:
-            curve = group.curve(group.children[key], mapping.CURVE)
+            curve = group.curve(stored.info.run_id, mapping.CURVE)  # a recorder may have made the run since the group was read
             yield from _differences(f"run {key}", _pairs(run, stored, curve, status == "RUNNING"))
     for run in mapping.models(history):
         kept = (folder / "runs" / run.key / "model.json").exists()  # a study from another machine has none
