@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import tracking
+from pipeline.artifacts import DamagedError
 from pipeline.config import load
 from study.engine.live import WORDS, Clock, architecture, best_line, draw, duration, line, sparkline
 from study.state.best import best, front
@@ -53,7 +54,11 @@ def listing(root: Path) -> Table | str:
     for column in ("study", "state", "trials", "best validation", "data", "space", "begun"):
         table.add_column(column, no_wrap=True)
     for folder in sorted((root / STUDIES).glob("*")):
-        history = fold(read(folder))
+        try:
+            history = fold(read(folder))
+        except DamagedError:  # `study status NAME` says what to do; the others are listed all the same
+            table.add_row(folder.name, "damaged", "–", "–", "–", "–", "–")
+            continue
         if history is not None:
             found = history.leading()
             so_far = "" if found is None or found.state == "COMPLETE" else " so far"

@@ -102,7 +102,7 @@ class Plan:
         if different:
             more = [f"… and {len(different) - 12} more"] if len(different) > 12 else []
             shown = "\n  ".join(different[:12] + more)
-            raise UsageError(f"{self.name} exists with other rows; set them back, or start another study with --new:\n  {shown}")
+            raise UsageError(f"{self.name} exists with other rows; set them back, or move its folder away:\n  {shown}")
 
 
 def config_of(row: Row, seed: int) -> dict[str, Any]:

@@ -45,14 +45,28 @@ class Request:
 
 
 def name_of(request: Request, base: Mapping[str, Any], root: Path) -> str:
-    """The study's name: asked for, or of data set and space; with --new the first that is free."""
+    """Return the study's name: the given one, or data set and space; with --new the first free one.
+
+    The folder of a new study is made at once, so that two processes never choose the same name; the caller removes it if it
+    stays empty.
+    """
     params = parse(changed(base, request.changes))
     name = request.name or f"{params.data.name}-{Path(params.study.space).stem}"
     if not re.fullmatch(r"\w[\w.-]{0,59}", name):
         raise ConfigError(f"--name must be 1 to 60 letters, digits, _ . or -, got {name!r}")
-    if not request.new or not read(root / STUDIES / name):
+    if not request.new:
         return name
-    return next(fresh for number in itertools.count(2) if not read(root / STUDIES / (fresh := f"{name}-{number}")))
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(fresh for fresh in itertools.chain([name], numbered) if _reserved(root / STUDIES / fresh))
+
+
+def _reserved(folder: Path) -> bool:
+    """Make the folder and return True, or return False if it exists."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 def read_tree(path: Path) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from pipeline import artifacts
 from pipeline.config import Params, parse
@@ -40,8 +41,18 @@ def run(request: Request, root: Path, environ: Mapping[str, str], report: Report
         Before anything starts.
     """
     base = read_tree(root / "params.yaml")
-    name = name_of(request, base, root)
-    folder = root / STUDIES / name
+    folder = root / STUDIES / name_of(request, base, root)
+    try:
+        return _run(request, base, folder, root, environ, report)
+    finally:
+        with suppress(OSError):  # it is not empty: the study has begun
+            folder.rmdir()
+
+
+def _run(
+    request: Request, base: Mapping[str, Any], folder: Path, root: Path, environ: Mapping[str, str], report: Report
+) -> Result:
+    name = folder.name
     if held(folder):
         raise StudyError(running(name))
     asked = parse(changed(base, request.changes))
