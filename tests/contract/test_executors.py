@@ -279,7 +279,6 @@ def test_a_node_that_vanishes_in_mid_trial_costs_one_segment(executor, cluster, 
     assert without_time(told(executor)) == without_time(whole)
     assert copy.is_dir()
     shutil.rmtree(copy)
-    Path(f"{copy}.lock").unlink()
 
 
 @pytest.mark.parametrize(

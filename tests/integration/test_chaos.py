@@ -192,5 +192,5 @@ def the_same_numbers_as_an_undisturbed_training(history: History, chance: random
         while not training.ended:
             training.run_epoch()
         expected = [(epoch.train_loss, epoch.validation_loss, epoch.validation_accuracy) for epoch in training.history]
-        assert [(e["train_loss"], e["validation_loss"], e["validation_accuracy"]) for e in run.epochs] == expected
+        assert [(e.train_loss, e.validation_loss, e.validation_accuracy) for e in run.epochs] == expected
     torch.set_num_threads(threads)

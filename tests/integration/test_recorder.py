@@ -393,8 +393,9 @@ def test_a_study_that_moves_keeps_its_winner_its_options_and_what_it_scored_on_t
         play.whole(0)
         play.close()
         play.ledger.append("opened", **OPENED, changes={"study.trials": 4}, seeds=[{"params": {}, "origin": "x.yaml"}])
-        play.ledger.append("winner", trial=0, group="g", finalists=[], summary="trial 0 wins")
-        play.ledger.append("tested", trial=0, group="g", accuracies=[0.5], summary="test accuracy 50 %")
+        play.ledger.append("winner", trial=0, group="g", finalists=[], ties=[], summary="trial 0 wins")
+        first = {"successes": 1, "n": 2, "low": 0.1, "high": 0.9}
+        play.ledger.append("tested", trial=0, group="g", runs=["0"], first=first, accuracies=[0.5], summary="test accuracy 50 %")
         folder = stores.of(play.folder)
     assert serve(folder, wait=False) == SENT
     before, there = fold(ledger.read(folder)), tmp_path / "there" / "night"

@@ -37,7 +37,7 @@ def test_a_table_is_trained_scored_once_and_reported_with_a_page_of_each_row(pro
     runs = project.history.planned
     assert [run.key for run in runs] == [f"{row}.s0" for row in ROWS]
     assert [run.parameters for run in runs] == [4470, 4526, 4368, 4424]
-    assert all(run.test and run.test["n"] == 300 for run in runs)
+    assert all(run.test and run.test.n == 300 for run in runs)
     assert len(openings(project)) == 2  # of ten digits, and of four merged classes
     report = project.root / "reports/reproduction-quick-limit300"
     assert "300 images, 3 epochs instead of all, 10" in Page((report / "index.html").read_text()).text

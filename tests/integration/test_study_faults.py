@@ -177,10 +177,10 @@ def test_values_are_those_of_the_weights_that_are_kept_whatever_stops_a_trial(pr
     for run in history.trials:
         assert run.kept_epoch is not None
         assert run.best is not None
-        assert run.best["epoch"] == run.kept_epoch
+        assert run.best.epoch == run.kept_epoch
         if run.state == "COMPLETE":
             assert len(run.epochs) == 8
-            assert run.values == [run.best["validation_accuracy"]]
+            assert run.values == [run.best.validation_accuracy]
     agree(project)
 
 
@@ -216,9 +216,9 @@ def test_a_checkpoint_that_the_ledger_does_not_know_is_not_believed(project) -> 
     path.write_text("".join(lines[: first + 2]))  # as if the disk had lost the rest
     assert project.run().returncode == 0
     for run in project.history.trials:
-        assert [epoch["epoch"] for epoch in run.epochs] == list(range(1, 31))
+        assert [epoch.epoch for epoch in run.epochs] == list(range(1, 31))
         assert run.best is not None
-        assert run.best["epoch"] == run.kept_epoch
+        assert run.best.epoch == run.kept_epoch
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (pip install studyline[ray])")

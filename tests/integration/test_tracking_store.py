@@ -413,7 +413,7 @@ def test_the_server_may_go_and_come_back_while_training_goes_on(tmp_path, caplog
     until(lambda: state().problem)
     run.log_epoch(3, {"train/loss": 0.25})
     run.log_epoch(4, {"train/loss": 0.125})
-    assert caplog.text.count("cannot be reached: connection refused; training goes on") == 1
+    assert caplog.text.count("cannot be reached: connection refused; training continues") == 1
     with ui.serving(local, port) as (again, _):
         assert again.uri == store.uri
         assert run.finish().problem is None
