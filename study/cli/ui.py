@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
+from types import FrameType
 from urllib.parse import quote, urlencode
 
 from pipeline import artifacts, tracking
@@ -75,20 +76,31 @@ def serve(root: Path, environ: Mapping[str, str], port: int) -> None:
     store, storage = stores(root, environ)
     if store.database is not None and not store.database.exists():
         raise TrackingError("nothing tracked yet: make repro, or study run")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # whoever ends us, the servers go too
-        signal.signal(number, signal.default_int_handler)
+    _on_interrupt(signal.default_int_handler)  # whoever ends us, the servers go too
     with ExitStack() as stack, suppress(KeyboardInterrupt):
-        if store.uri.startswith("http"):
-            if why := tracking.problem(store):
-                raise TrackingError(why)
-            served = store
-        else:
-            served = stack.enter_context(serving(store, port))[0]
-        show(served)
-        if (study := latest(root)) and (address := trials(served.uri, study)):
-            print(f"  trials of {study.name}\n              {address}", flush=True)
-        if not storage.startswith("sqlite:///") or Path(storage.removeprefix("sqlite:///")).exists():
-            stack.enter_context(dashboard(storage, own := free_port(port + 1), root))
-            print(f"Optuna\n  dashboard   http://{HOST}:{own}", flush=True)
-        print("Ctrl-C ends it", flush=True)
-        signal.pause()
+        try:
+            _serve(stack, store, storage, root, port)
+            signal.pause()
+        finally:
+            _on_interrupt(signal.SIG_IGN)  # a second Ctrl-C leaves no server behind
+
+
+def _on_interrupt(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
+
+
+def _serve(stack: ExitStack, store: tracking.Store, storage: str, root: Path, port: int) -> None:
+    if store.uri.startswith("http"):
+        if why := tracking.problem(store):
+            raise TrackingError(why)
+        served = store
+    else:
+        served = stack.enter_context(serving(store, port))[0]
+    show(served)
+    if (study := latest(root)) and (address := trials(served.uri, study)):
+        print(f"  trials of {study.name}\n              {address}", flush=True)
+    if not storage.startswith("sqlite:///") or Path(storage.removeprefix("sqlite:///")).exists():
+        stack.enter_context(dashboard(storage, own := free_port(port + 1), root))
+        print(f"Optuna\n  dashboard   http://{HOST}:{own}", flush=True)
+    print("Ctrl-C ends it", flush=True)
