@@ -158,7 +158,7 @@ def verified(folder: Path, only: str | None = None) -> Path:
     """
     while (damaged := _damaged(folder, only)) is not None:
         path, seen = damaged
-        if _inode(folder) == seen:
+        if _identity(folder) == seen:
             raise DamagedError(
                 f"{path} is damaged: its content must match {folder / SUMS};"
                 f" remove {folder} and repeat the command that made it, or restore both from a copy"
@@ -169,7 +169,7 @@ def verified(folder: Path, only: str | None = None) -> Path:
 
 def _damaged(folder: Path, only: str | None) -> tuple[Path, int | None] | None:
     """Return the first file that differs from its digest, and the folder's inode before the comparison; None: there is none."""
-    seen = _inode(folder)
+    seen = _identity(folder)
     try:
         content = (folder / SUMS).read_bytes()
     except FileNotFoundError:
@@ -181,8 +181,13 @@ def _damaged(folder: Path, only: str | None) -> tuple[Path, int | None] | None:
     return None
 
 
-def _inode(folder: Path) -> int | None:
-    return folder.stat().st_ino if folder.exists() else None
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return what no later folder of this name shares; file systems give the inode number of a removed folder to a new one."""
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_ctime_ns
 
 
 def _has_line(folder: Path, name: str, line: bytes) -> bool:
