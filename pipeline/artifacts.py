@@ -167,8 +167,8 @@ def verified(folder: Path, only: str | None = None) -> Path:
     return folder
 
 
-def _damaged(folder: Path, only: str | None) -> tuple[Path, int | None] | None:
-    """Return the first file that differs from its digest, and the folder's inode before the comparison; None: there is none."""
+def _damaged(folder: Path, only: str | None) -> tuple[Path, tuple[int, int] | None] | None:
+    """Return the first file that differs from its digest, and the folder as it was before the comparison; None: there is none."""
     seen = _identity(folder)
     try:
         content = (folder / SUMS).read_bytes()
